@@ -1,0 +1,112 @@
+"""Reading what a person chose: recipes in TOML, overrides on the command line, frozen pydantic models.
+
+A config class lives beside the class it builds and derives from `Config`; this module knows how to read a recipe into
+one and how to say, in one line, what is wrong with it.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from snag_dist.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, and a field it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML recipe and lay the overrides over it.
+
+    Args:
+        path: the recipe.
+        overrides: `a.b.c=value` each; the value is TOML, or a bare string where it is not valid TOML.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or an override has no `=`.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: expected a recipe file, found none; recipes that come along are in jobs/recipes")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, got: {error}; mend the recipe") from error
+    for override in overrides:
+        _apply_override(tree, override)
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise ConfigError(f"--set {override!r}: expected a.b.c=value; name the field and its value")
+    set_path(tree, path.strip(), _parse_value(text.strip()), "--set")
+
+
+def set_path(tree: dict[str, Any], path: str, value: Any, place: str) -> None:
+    """Set the field at a dotted path of a plain tree, making sections on the way.
+
+    A section whose `kind` changes is begun anew: the fields of another kind do not belong to it.
+
+    Raises:
+        ConfigError: the path leads through a value that is no section; `place` opens the message.
+    """
+    *parents, leaf = path.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{place} {path}: {parent!r} is a value ({child!r}), not a section; set it as a whole")
+        node = child
+    if leaf == "kind" and node.get("kind") != value:
+        node.clear()
+    node[leaf] = value
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def validate(config_class: type[ConfigT], tree: dict[str, Any], place: str) -> ConfigT:
+    """Build a config from a plain tree.
+
+    Args:
+        place: where the tree comes from; it opens the message.
+
+    Raises:
+        ConfigError: the first thing that is wrong, with its dotted path, the value and what was expected.
+    """
+    try:
+        return config_class.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, place)) from error
+
+
+def _explain(error: ValidationError, place: str) -> str:
+    problems = error.errors()
+    first = problems[0]
+    path = ".".join(str(part) for part in first["loc"]) or "(root)"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    value = "" if first["type"] == "missing" else f", got {_shorten(first['input'])}"
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return f"{place}: {path}: no such field{value}; remove it or mend its name{more}"
+    if kind == "missing":
+        return f"{place}: {path}: required, but not given; add it to the recipe or pass --set {path}=...{more}"
+    return f"{place}: {path}: {first['msg']}{value}; mend it in the recipe or with --set {path}=...{more}"
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,95 @@
+"""One attention layer over the few modality tokens of an entity."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snag_dist.config import Config
+from snag_dist.model.dropout import KeyedDropout
+
+
+class AttentionConfig(Config):
+    """Sizes of the attention layer."""
+
+    num_heads: int = 2
+    """Heads; 2 for completion, 1 for alignment."""
+    dropout: float = 0.1
+    """Probability of dropping an attention weight, and a value of a sublayer's output."""
+    feed_forward_width: int = 0
+    """Hidden width of the FFN; 0 leaves FFN and second LN out, as the released completion commands do."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the FFN: `relu` (paper) or `gelu` (released alignment code)."""
+    epsilon: float = 1e-12
+    """Of both LayerNorms."""
+
+
+class ModalityAttention(nn.Module):
+    """Multi-head self-attention among an entity's tokens, post-LN, with an optional FFN.
+
+    Source: SNAG, eqs. (4)-(6).
+    """
+
+    def __init__(self, config: AttentionConfig, width: int):
+        super().__init__()
+        self._config = config
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=config.epsilon)
+        if config.feed_forward_width:
+            self.expand = nn.Linear(width, config.feed_forward_width)
+            self.contract = nn.Linear(config.feed_forward_width, width)
+            self.feed_forward_norm = nn.LayerNorm(width, eps=config.epsilon)
+
+    def forward(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> tuple[Tensor, Tensor]:
+        """Let the present tokens of each entity attend to one another.
+
+        Args:
+            tokens: (N, M, D).
+            present: (N, M) bool; absent tokens are attended to by none.
+            dropout: keyed by these N entities, or off.
+
+        Returns:
+            Tokens (N, M, D), and attention weights before dropout, (N, heads, M, M), rows summing to 1.
+        """
+        num, count, width = tokens.shape
+        heads = self._config.num_heads
+        projected: Tensor = self.query_key_value(tokens)
+        query, key, value = projected.view(num, count, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(width // heads)
+        scores = scores.masked_fill(~present[:, None, None, :], float("-inf"))
+        attention = torch.softmax(scores, dim=-1)
+        mixed = dropout(attention, self._config.dropout, "attention") @ value
+        mixed = mixed.transpose(1, 2).reshape(num, count, width)
+        hidden: Tensor = self.norm(tokens + dropout(self.output(mixed), self._config.dropout, "output"))
+        if self._config.feed_forward_width:
+            hidden = self._feed_forward(hidden, dropout)
+        return hidden, attention
+
+    def _feed_forward(self, hidden: Tensor, dropout: KeyedDropout) -> Tensor:
+        activate = functional.gelu if self._config.activation == "gelu" else functional.relu
+        changed: Tensor = self.contract(activate(self.expand(hidden)))
+        normed: Tensor = self.feed_forward_norm(hidden + dropout(changed, self._config.dropout, "feed_forward"))
+        return normed
+
+
+def confidence_from_attention(attention: Tensor, present: Tensor) -> Tensor:
+    """How much attention each token of an entity receives, as weights that sum to 1 (ILC).
+
+    Args:
+        attention: (N, heads, M, M), rows (queries) summing to 1.
+        present: (N, M) bool.
+
+    Returns:
+        (N, M); absent tokens get 0.
+
+    Source: SNAG, eq. (7), with the sum over queries (columns) as in the released code; the sum over keys printed in the
+    paper is 1 for every token.
+    """
+    num_heads, num_tokens = attention.shape[1], attention.shape[-1]
+    # An absent token asks nothing: its row would add the same constant pattern to every entity.
+    asked = attention * present[:, None, :, None].to(attention.dtype)
+    received = asked.sum(dim=(1, 2)) / math.sqrt(num_tokens * num_heads)
+    return torch.softmax(received.masked_fill(~present, float("-inf")), dim=-1)

@@ -1,0 +1,208 @@
+"""The modulus distance of many pairs, without a pairs-by-width tensor.
+
+    distance(q, c) = sum_k sqrt((q_k - c_k)^2 + (q_{k+D/2} - c_{k+D/2})^2)
+
+where the first half of a vector holds real parts and the second half imaginary parts (the layout of RotatE). For Q
+queries and K candidates the plain formula stores Q x K x D numbers several times over; here nothing larger than Q x K
+is kept, forward or backward, and the backward pass recomputes the differences instead of saving them.
+
+Two implementations give the same numbers: `compiled` (numba, CPU, float32 and float64) and `blocked` (torch, any
+device), which walks over tiles small enough for a cache. `pick` names the one in use.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from snag_dist.model import modulus_numba
+
+# Coordinates of one tile of the blocked version: 2^18 float32 fit a second-level cache of 1 MiB.
+_TILE_COORDINATES = 1 << 18
+
+Implementation = Literal["compiled", "blocked"]
+
+
+def pick(queries: Tensor) -> Implementation:
+    """Say which implementation serves tensors like these."""
+    return "compiled" if queries.device.type == "cpu" and queries.dtype in (torch.float32, torch.float64) else "blocked"
+
+
+def modulus_distance(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Distance of every query to every candidate.
+
+    Args:
+        queries: (Q, D), real half then imaginary half.
+        candidates: (K, D), the same layout.
+
+    Returns:
+        (Q, K) non-negative distances; differentiable in both arguments, with gradient zero where a coordinate
+        coincides.
+    """
+    return cast(Tensor, _AllPairs.apply(queries, candidates, pick(queries)))
+
+
+def modulus_distance_own(queries: Tensor, candidates: Tensor, index: Tensor) -> Tensor:
+    """Distance of every query to its own list of candidates.
+
+    Args:
+        queries: (Q, D).
+        candidates: (N, D).
+        index: (Q, K) int64 rows of `candidates`.
+
+    Returns:
+        (Q, K) distances; differentiable in queries and candidates.
+    """
+    return cast(Tensor, _OwnPairs.apply(queries, candidates, index, pick(queries)))
+
+
+class _AllPairs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor, implementation: Implementation) -> Tensor:
+        ctx.save_for_backward(queries, candidates)
+        ctx.implementation = implementation
+        if implementation == "compiled":
+            return _compiled_forward(queries.detach(), candidates.detach())
+        return _blocked_forward(queries, candidates)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        queries, candidates = ctx.saved_tensors
+        run = _compiled_backward if ctx.implementation == "compiled" else _blocked_backward
+        grad_queries, grad_candidates = run(queries.detach(), candidates.detach(), grads[0])
+        return grad_queries, grad_candidates, None
+
+
+class _OwnPairs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, candidates: Tensor, index: Tensor, implementation: Implementation
+    ) -> Tensor:
+        ctx.save_for_backward(queries, candidates, index)
+        ctx.implementation = implementation
+        if implementation == "compiled":
+            return _compiled_forward_own(queries.detach(), candidates.detach(), index)
+        return torch.cat(
+            [_moduli(queries[part, None], candidates[index[part]]).sum(-1) for part in _own_parts(queries, index)]
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        queries, candidates, index = ctx.saved_tensors
+        if ctx.implementation == "compiled":
+            grad_queries, grad_pairs = _compiled_backward_own(queries.detach(), candidates.detach(), index, grads[0])
+            return grad_queries, grad_pairs, None, None
+        grad_queries = torch.empty_like(queries)
+        grad_candidates = torch.zeros_like(candidates)
+        for part in _own_parts(queries, index):
+            pairs = _directions(queries[part, None], candidates[index[part]], grads[0][part])
+            grad_queries[part] = pairs.sum(1)
+            grad_candidates.index_add_(0, index[part].reshape(-1), -pairs.reshape(-1, pairs.shape[-1]))
+        return grad_queries, grad_candidates, None, None
+
+
+def _moduli(left: Tensor, right: Tensor) -> Tensor:
+    difference = left - right
+    real, imaginary = difference.chunk(2, dim=-1)
+    return torch.sqrt(real * real + imaginary * imaginary)
+
+
+def _directions(left: Tensor, right: Tensor, grad: Tensor) -> Tensor:
+    # d|z|/dz = z/|z|; at z = 0 the subgradient 0 is taken, as the plain formula's masked backward would.
+    difference = left - right
+    real, imaginary = difference.chunk(2, dim=-1)
+    modulus = torch.sqrt(real * real + imaginary * imaginary)
+    weight = torch.where(modulus > 0, grad.unsqueeze(-1) / modulus, torch.zeros_like(modulus))
+    return difference * torch.cat([weight, weight], dim=-1)
+
+
+def _tiles(queries: Tensor, candidates: Tensor) -> list[tuple[slice, slice]]:
+    side = max(1, int((_TILE_COORDINATES / queries.shape[1]) ** 0.5))
+    return [
+        (slice(row, row + side), slice(column, column + side))
+        for row in range(0, len(queries), side)
+        for column in range(0, len(candidates), side)
+    ]
+
+
+def _own_parts(queries: Tensor, index: Tensor) -> list[slice]:
+    side = max(1, _TILE_COORDINATES // (queries.shape[1] * max(1, index.shape[1])))
+    return [slice(row, row + side) for row in range(0, max(1, len(queries)), side)]
+
+
+def _blocked_forward(queries: Tensor, candidates: Tensor) -> Tensor:
+    distances = queries.new_empty(len(queries), len(candidates))
+    for rows, columns in _tiles(queries, candidates):
+        distances[rows, columns] = _moduli(queries[rows, None], candidates[None, columns]).sum(-1)
+    return distances
+
+
+def _blocked_backward(queries: Tensor, candidates: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    grad_queries, grad_candidates = torch.zeros_like(queries), torch.zeros_like(candidates)
+    for rows, columns in _tiles(queries, candidates):
+        pairs = _directions(queries[rows, None], candidates[None, columns], grad[rows, columns])
+        grad_queries[rows] += pairs.sum(1)
+        grad_candidates[columns] -= pairs.sum(0)
+    return grad_queries, grad_candidates
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="modulus")
+
+
+def _spans(size: int) -> list[tuple[int, int]]:
+    # One span a thread: the partial sums of the backward pass are then added in a fixed order.
+    threads = max(1, min(torch.get_num_threads(), size))
+    return [(size * turn // threads, size * (turn + 1) // threads) for turn in range(threads)]
+
+
+def _run_spans(function: Any, spans: list[tuple[int, int]], *arguments: Any) -> list[Any]:
+    if len(spans) == 1:
+        return [function(*spans[0], *arguments)]
+    pool = _pool(len(spans))
+    futures: list[Future[Any]] = [pool.submit(function, start, stop, *arguments) for start, stop in spans]
+    return [future.result() for future in futures]
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
+def _compiled_forward(queries: Tensor, candidates: Tensor) -> Tensor:
+    distances = queries.new_empty(len(queries), len(candidates))
+    arrays = _array(queries), _array(candidates), distances.numpy()
+    _run_spans(modulus_numba.forward, _spans(len(queries)), *arrays)
+    return distances
+
+
+def _compiled_backward(queries: Tensor, candidates: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    grad_queries = torch.zeros_like(queries)
+    arrays = _array(queries), _array(candidates), _array(grad), grad_queries.numpy()
+    partial = _run_spans(modulus_numba.backward, _spans(len(queries)), *arrays)
+    return grad_queries, _add_in_order(partial)
+
+
+def _compiled_forward_own(queries: Tensor, candidates: Tensor, index: Tensor) -> Tensor:
+    distances = queries.new_empty(index.shape)
+    arrays = _array(queries), _array(candidates), _array(index), distances.numpy()
+    _run_spans(modulus_numba.forward_own, _spans(len(queries)), *arrays)
+    return distances
+
+
+def _compiled_backward_own(
+    queries: Tensor, candidates: Tensor, index: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    grad_queries = torch.zeros_like(queries)
+    arrays = _array(queries), _array(candidates), _array(index), _array(grad), grad_queries.numpy()
+    partial = _run_spans(modulus_numba.backward_own, _spans(len(queries)), *arrays)
+    return grad_queries, _add_in_order(partial)
+
+
+def _add_in_order(partial: list[Any]) -> Tensor:
+    total = torch.from_numpy(partial[0])
+    for later in partial[1:]:
+        total += torch.from_numpy(later)
+    return total

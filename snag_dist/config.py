@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from snag_dist.errors import ConfigError
 
@@ -21,6 +21,17 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """Let a section of a closed union leave its `kind` out: it then means the default one."""
+
+    def fill_in(section: Any) -> Any:
+        if isinstance(section, dict) and "kind" not in section:
+            return {"kind": kind, **section}
+        return section  # pyright: ignore[reportUnknownVariableType]
+
+    return BeforeValidator(fill_in)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -40,11 +51,16 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected TOML, got: {error}; mend the recipe") from error
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return tree
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Lay one override `a.b.c=value` over a plain tree.
+
+    Raises:
+        ConfigError: it has no `=`, or its path leads through a value.
+    """
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise ConfigError(f"--set {override!r}: expected a.b.c=value; name the field and its value")

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from snag_dist.philox_numba import fill_words
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -133,6 +135,15 @@ class Stream:
         return (left << half_bits) | right
 
     def _words(self, index: Tensor, width: int) -> Tensor:
+        blocks = (width + 3) // 4
+        if index.device.type == "cpu":
+            filled = torch.empty(len(index), 4 * blocks, dtype=torch.int64)
+            fill_words(index.numpy(), blocks, *self._key(), filled.numpy())
+            return filled[:, :width]
+        return self._words_by_torch(index, width)
+
+    def _words_by_torch(self, index: Tensor, width: int) -> Tensor:
+        # The same words on any device; tests compare.
         blocks = (width + 3) // 4
         block = torch.arange(blocks, dtype=torch.int64, device=index.device).expand(len(index), blocks)
         low = (index & _MASK).unsqueeze(1).expand(len(index), blocks)

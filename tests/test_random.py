@@ -80,3 +80,10 @@ def test_moment_separates_epochs_from_steps() -> None:
     assert moment.each_epoch("x") == later.each_epoch("x")
     assert moment.each_step("x") != later.each_step("x")
     assert moment.each_epoch("x") != Moment(0, 0, 0).each_step("x").at(epoch=1)
+
+
+@pytest.mark.parametrize("width", [1, 4, 13])
+def test_compiled_words_equal_those_of_torch(width: int) -> None:
+    ids = torch.tensor([0, 1, 2**31, 2**32 + 5, 91_000_000])
+    stream = Stream(9, "words", epoch=3)
+    assert torch.equal(stream._words(ids, width), stream._words_by_torch(ids, width))

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from snag_dist.config import Config
+from snag_dist.config import Config, default_kind
 from snag_dist.model.attention import AttentionConfig, ModalityAttention, confidence_from_attention
 from snag_dist.model.dropout import KeyedDropout
 
@@ -210,5 +210,5 @@ FusionConfig = Annotated[
     | WeightedSumFusionConfig
     | AttentiveSumFusionConfig
     | ConfidenceSumFusionConfig,
-    Field(discriminator="kind"),
+    Field(discriminator="kind"), default_kind("attention"),
 ]

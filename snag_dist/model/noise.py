@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from snag_dist.config import Config
+from snag_dist.config import Config, default_kind
 from snag_dist.model.features import GRAPH, ColumnStatistics
 from snag_dist.random import Moment, Stream
 from snag_dist.shapes import match_shape
@@ -166,4 +166,4 @@ class NoNoiseConfig(Config):
         return NoNoise()
 
 
-NoiseConfig = Annotated[GaussianNoiseConfig | DropoutNoiseConfig | NoNoiseConfig, Field(discriminator="kind")]
+NoiseConfig = Annotated[GaussianNoiseConfig | DropoutNoiseConfig | NoNoiseConfig, Field(discriminator="kind"), default_kind("gaussian")]

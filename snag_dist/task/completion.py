@@ -1,0 +1,153 @@
+"""Knowledge-graph completion (MKGC): true triples must score above triples with a replaced head or tail.
+
+The task is split where the network of workers lies: `encode` runs at the owner of the entities, `loss` at the worker
+that has the triples; the codes travel in between.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snag_dist.model.encoder import Encoder
+from snag_dist.model.features import EntityInputs
+from snag_dist.model.fusion import Fused
+from snag_dist.model.scorer import Scorer
+from snag_dist.objective.losses import LossReport, RankingLoss
+from snag_dist.random import Moment, Stream
+from snag_dist.sampling.negatives import CorruptedTriples
+
+
+@dataclass(frozen=True)
+class CandidateBlock:
+    """Candidates of queries [start, stop), as positions among the batch's entities.
+
+    Attributes:
+        start, stop: queries covered, q of them.
+        index: (K,) shared or (q, K) own, int64 positions in the entities of the batch.
+        excluded: (q, K) bool.
+    """
+
+    start: int
+    stop: int
+    index: Tensor
+    excluded: Tensor
+
+
+@dataclass(frozen=True)
+class CompletionBatch:
+    """A slice of a batch, with entities named once.
+
+    Attributes:
+        entities: (N,) distinct row ids, ascending.
+        known: (Q,) position of the given entity of each query.
+        answer: (Q,) position of the true answer.
+        relations: (Q,) relation ids.
+        find_tail: (Q,) bool.
+        blocks: candidates, covering the queries in order.
+        share: weight of this slice's summed loss, 1 / (queries of the global batch).
+    """
+
+    entities: Tensor
+    known: Tensor
+    answer: Tensor
+    relations: Tensor
+    find_tail: Tensor
+    blocks: tuple[CandidateBlock, ...]
+    share: float
+
+    def to(self, device: torch.device) -> "CompletionBatch":
+        """Return the batch on a device; `entities` stays, since the exchange routes it from the host."""
+        if device.type == "cpu":
+            return self
+        move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+        blocks = tuple(CandidateBlock(b.start, b.stop, move(b.index), move(b.excluded)) for b in self.blocks)
+        return CompletionBatch(
+            self.entities,
+            move(self.known),
+            move(self.answer),
+            move(self.relations),
+            move(self.find_tail),
+            blocks,
+            self.share,
+        )
+
+
+def assemble(corrupted: CorruptedTriples, global_triples: int) -> CompletionBatch:
+    """Name the distinct entities of a corrupted slice and point at them.
+
+    Args:
+        corrupted: this worker's slice, which may be empty.
+        global_triples: triples in the global batch, over all workers.
+    """
+    heads, tails = corrupted.positives[:, 0], corrupted.positives[:, 2]
+    parts = [heads, tails, *(block.ids.reshape(-1) for block in corrupted.negatives)]
+    entities, positions = np.unique(np.concatenate(parts), return_inverse=True)
+    pieces = np.split(positions, np.cumsum([len(part) for part in parts])[:-1])
+    head_position, tail_position = pieces[0][corrupted.triple], pieces[1][corrupted.triple]
+    blocks = tuple(
+        CandidateBlock(
+            block.start,
+            block.stop,
+            torch.from_numpy(piece.reshape(block.ids.shape)),
+            torch.from_numpy(block.excluded),
+        )
+        for block, piece in zip(corrupted.negatives, pieces[2:], strict=True)
+    )
+    queries_per_triple = len(corrupted.triple) / max(1, len(corrupted.positives))
+    return CompletionBatch(
+        entities=torch.from_numpy(entities),
+        known=torch.from_numpy(np.where(corrupted.find_tail, head_position, tail_position)),
+        answer=torch.from_numpy(np.where(corrupted.find_tail, tail_position, head_position)),
+        relations=torch.from_numpy(corrupted.positives[corrupted.triple, 1]),
+        find_tail=torch.from_numpy(corrupted.find_tail),
+        blocks=blocks,
+        share=1.0 / (global_triples * max(1.0, queries_per_triple)),
+    )
+
+
+class CompletionTask(nn.Module):
+    """Encoder, relation rows, scorer and loss of MKGC. The entity rows live outside, in the sharded table."""
+
+    def __init__(self, encoder: Encoder, scorer: Scorer, loss: RankingLoss, num_relations: int, seed: int):
+        super().__init__()
+        self.encoder = encoder
+        self.scorer = scorer
+        self.loss_function = loss
+        self._seed = seed
+        drawn = Stream(seed, "init/relations").uniform(torch.arange(num_relations), scorer.relation_width)
+        self.relations = nn.Parameter((2.0 * drawn - 1.0) * scorer.relation_bound)
+
+    def encode(self, inputs: EntityInputs, moment: Moment | None) -> Fused:
+        """Encode entities at their owner; `moment` None means evaluation, without noise and dropout."""
+        fused: Fused = self.encoder(inputs, self._seed, moment)
+        return fused
+
+    def queries(self, known: Tensor, relations: Tensor, find_tail: Tensor) -> Tensor:
+        """Queries (Q, D) from codes (Q, D) of the given entities and relation ids (Q,)."""
+        # A lookup as a product of tables would gather the same rows; index_select has the cheap, ordered backward.
+        return self.scorer.query(known, self.relations.index_select(0, relations), find_tail)
+
+    def loss(self, codes: Tensor, batch: CompletionBatch) -> LossReport:
+        """Cost of a slice, scaled so that the slices of all workers add up to the mean over the global batch.
+
+        Args:
+            codes: (N, D) of `batch.entities`.
+            batch: with indices on the device of `codes`.
+        """
+        queries = self.queries(codes.index_select(0, batch.known), batch.relations, batch.find_tail)
+        true_scores = self.scorer.score_own(queries, codes, batch.answer.unsqueeze(1)).squeeze(1)
+        total = codes.sum() * 0.0
+        terms: dict[str, Tensor] = {}
+        for block in batch.blocks:
+            part = queries[block.start : block.stop]
+            if block.index.ndim == 1:
+                false_scores = self.scorer.score(part, codes.index_select(0, block.index))
+            else:
+                false_scores = self.scorer.score_own(part, codes, block.index)
+            report: LossReport = self.loss_function(true_scores[block.start : block.stop], false_scores, block.excluded)
+            total = total + report.loss
+            for name, term in report.terms.items():
+                terms[name] = terms.get(name, torch.zeros_like(term)) + term
+        return LossReport(total * batch.share, {name: term * batch.share for name, term in terms.items()})

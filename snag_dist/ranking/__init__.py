@@ -1,0 +1,6 @@
+"""How far down the list the right answer stands: counting, ranks and metrics, on one worker's candidates.
+
+questions   the distinct (head, relation, ?) and (?, relation, tail) behind triples, with their answers
+ranks       candidates better than and equal to an answer; optimistic, pessimistic and realistic rank
+metrics     MRR, mean rank and hits as sums that add up over blocks, slices and directions
+"""

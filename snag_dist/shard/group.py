@@ -1,0 +1,69 @@
+"""The workers of a run and the collectives they share.
+
+A group of one skips the network: the same code runs alone or distributed. Collectives run on the process group that
+Ray Train (or a test) has set up: gloo on CPU, NCCL on GPU.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass
+class Group:
+    """This worker's place among W workers.
+
+    Attributes:
+        rank: of this worker, from 0.
+        size: W.
+        device: where its tensors live.
+        bytes_sent: by `all_to_all` so far, for telemetry.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bytes_sent: int = 0
+
+    def all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        """Send consecutive rows of `values` (n, ...) to each worker, `sent[w]` of them; return what came, by rank."""
+        result = values.new_empty((sum(received), *values.shape[1:]))
+        dist.all_to_all_single(result, values.contiguous(), received, sent)
+        self.bytes_sent += (len(values) - sent[self.rank]) * values[:1].numel() * values.element_size()
+        return result
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over the workers, in place; every worker gets the same."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def maximum(self, values: Tensor) -> Tensor:
+        """Take the largest over the workers, element by element, in place."""
+        if self.size > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Collect a small object from every worker, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def broadcast_object(self, value: Any) -> Any:
+        """Return rank 0's value on every worker."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait until every worker is here."""
+        if self.size > 1:
+            dist.barrier()

@@ -1,0 +1,33 @@
+"""Ranges of rows: balanced, whole shards, and the same however many workers."""
+
+import numpy as np
+import pytest
+
+from snag_dist.errors import ResourceError
+from snag_dist.shard.partition import Partition, shard_bounds
+
+
+@pytest.mark.parametrize(("entities", "shards", "workers"), [(100, 64, 1), (100, 64, 4), (7, 5, 5), (3, 64, 64), (12842, 64, 3)])
+def test_workers_cover_all_rows_in_whole_shards(entities: int, shards: int, workers: int) -> None:
+    partition = Partition(entities, shards, workers)
+    bounds = partition.bounds()
+    assert bounds[0] == 0
+    assert bounds[-1] == entities
+    assert [partition.rows(worker) for worker in range(workers)] == list(zip(bounds, bounds[1:], strict=False))
+    owned = [shard for worker in range(workers) for shard in partition.shards(worker)]
+    assert owned == list(range(shards))
+    starts = [partition.shard_rows(shard)[0] for shard in range(shards)]
+    assert np.array_equal(shard_bounds(entities, shards), [*starts, entities])
+    sizes = np.diff(bounds)
+    assert sizes.max() - sizes.min() <= -(-entities // shards) * (0 if shards % workers == 0 else 1) + 1
+
+
+def test_split_counts_ids_by_owner() -> None:
+    partition = Partition(10, 5, 2)
+    assert partition.rows(0) == (0, 4)
+    assert partition.split(np.array([0, 3, 4, 5, 9])) == [2, 3]
+
+
+def test_more_workers_than_shards_is_refused() -> None:
+    with pytest.raises(ResourceError, match=r"expected at most 4, .* got 5; use fewer workers"):
+        Partition(10, 4, 5)

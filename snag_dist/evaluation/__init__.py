@@ -1,0 +1,6 @@
+"""What is made of ranks: files of them, slices by the facts of the store, and a report with its protocol.
+
+rank_files   per-query ranks as Parquet, block by block, so that an evaluation resumes
+slices       metrics by direction, relation, degree, unseen entity and missing modality
+report       metrics with the protocol they were measured under: JSON, and tables for people
+"""

@@ -1,0 +1,178 @@
+"""An opened store: the one way other packages read what ingest and extraction wrote."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from snag_dist.errors import DataError
+from snag_dist.kg.graph import COLUMNS
+from snag_dist.random import Stream
+from snag_dist.shard.partition import shard_bounds
+from snag_dist.store.findings import Findings
+from snag_dist.store.manifest import FeatureManifest, StoreManifest, read_manifest, verify_files
+from snag_dist.store.schema import AUDIT, ENTITIES, FEATURES, RELATIONS, triple_parts
+
+_REMAKE = "make the store with jobs/ingest.py"
+_REMAKE_FEATURES = "remove the folder and extract the modality again"
+
+
+def rows_of_source_ids(seed: int, num_entities: int) -> NDArray[np.int64]:
+    """Return (E,) the row of every source id: the seeded permutation that balances owners at any W.
+
+    Source: design.md, section 2.
+    """
+    ids = torch.arange(num_entities, dtype=torch.int64)
+    return Stream(seed, "store/rows").permute(ids, num_entities).numpy()
+
+
+def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
+    """Read Parquet files of triples: (T, 3) int64, columns head, relation, tail."""
+    table = pa.concat_tables([pq.read_table(part) for part in parts])
+    triples = np.empty((table.num_rows, 3), dtype=np.int64)
+    for column, name in enumerate(COLUMNS):
+        triples[:, column] = table[name].to_numpy()
+    return triples
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store whose manifest was found complete.
+
+    Attributes:
+        path: its folder, absolute.
+        manifest: counts, fingerprint, provenance.
+    """
+
+    path: Path
+    manifest: StoreManifest
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the sha256 of the content, which a run keeps and checks."""
+        return self.manifest.fingerprint
+
+    @property
+    def num_entities(self) -> int:
+        return self.manifest.num_entities
+
+    @property
+    def num_relations(self) -> int:
+        return self.manifest.num_relations
+
+    @property
+    def virtual_shards(self) -> int:
+        return self.manifest.virtual_shards
+
+    @property
+    def shard_bounds(self) -> NDArray[np.int64]:
+        """Return (V+1,) the first row of every virtual shard, and E."""
+        return shard_bounds(self.num_entities, self.virtual_shards)
+
+    @cached_property
+    def rows_of_source_ids(self) -> NDArray[np.int64]:
+        """Return (E,) the row of every source id."""
+        return rows_of_source_ids(self.manifest.seed, self.num_entities)
+
+    def triples(self, split: str) -> NDArray[np.int64]:
+        """Read a split: (T, 3) int64, columns head, relation, tail, entities as rows.
+
+        Raises:
+            DataError: the store has no such split.
+        """
+        return read_triples(self.triple_parts(split))
+
+    def triple_parts(self, split: str) -> list[Path]:
+        """List the Parquet files of a split in the order of their rows.
+
+        Raises:
+            DataError: the store has no such split.
+        """
+        if split not in self.manifest.num_triples:
+            raise DataError(
+                f"{self.path}: split {split!r}: expected one of {', '.join(self.manifest.num_triples)}; "
+                "ask for a split of the store, or ingest a source that has it"
+            )
+        return triple_parts(self.path, split)
+
+    def entities(self) -> pa.Table:
+        """Read the entities: row, key, graph, name; row i is at position i."""
+        return pq.read_table(self.path / ENTITIES)
+
+    def relations(self) -> pa.Table:
+        """Read the relations: id, key, name; id i is at position i."""
+        return pq.read_table(self.path / RELATIONS)
+
+    def findings(self) -> Findings:
+        """Read what the audit found when the store was made."""
+        return Findings.model_validate_json((self.path / AUDIT).read_text(encoding="utf-8"))
+
+    def modalities(self) -> tuple[str, ...]:
+        """Name the feature tables that are there, sorted."""
+        folder = self.path / FEATURES
+        names = (path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
+        return tuple(sorted(name for name in names if not name.endswith(".partial")))
+
+    def features(self) -> dict[str, FeatureManifest]:
+        """Read the manifests of all feature tables.
+
+        Raises:
+            DataError: see `feature`.
+        """
+        return {modality: self.feature(modality) for modality in self.modalities()}
+
+    def feature_folder(self, modality: str) -> Path:
+        """Return the folder of a modality's table, whether it is there or not."""
+        return self.path / FEATURES / modality
+
+    def feature(self, modality: str) -> FeatureManifest:
+        """Read the manifest of a feature table.
+
+        Raises:
+            DataError: the store has no such modality, a file is missing or was changed in size, or the table
+                was made for another store.
+        """
+        folder = self.feature_folder(modality)
+        if not folder.is_dir():
+            have = ", ".join(self.modalities()) or "none"
+            raise DataError(
+                f"{folder}: the store has no features for modality {modality!r} (it has: {have}); "
+                "extract them, or leave the modality out of the recipe"
+            )
+        manifest = read_manifest(folder, FeatureManifest, remedy=_REMAKE_FEATURES)
+        if manifest.store_fingerprint != self.fingerprint:
+            raise DataError(
+                f"{folder}: these features belong to store {manifest.store_fingerprint[:12]}, this store is "
+                f"{self.fingerprint[:12]}; {_REMAKE_FEATURES}"
+            )
+        return manifest
+
+    def verify(self) -> None:
+        """Hash every file of the store and of its features anew.
+
+        Raises:
+            DataError: naming the first file that was changed.
+        """
+        verify_files(self.path, self.manifest.files, remedy=_REMAKE)
+        for modality, manifest in self.features().items():
+            verify_files(self.feature_folder(modality), manifest.files, remedy=_REMAKE_FEATURES)
+
+
+def open_store(path: Path) -> Store:
+    """Open a store.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        DataError: there is no manifest, it has another format version, or a file is missing or was changed in
+            size.
+    """
+    path = path.absolute()
+    return Store(path, read_manifest(path, StoreManifest, remedy=_REMAKE))

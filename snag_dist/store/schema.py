@@ -1,0 +1,61 @@
+"""The layout of a store: names of its files and Arrow schemas of its tables.
+
+manifest.json                              written last: a folder without it is no store
+entities.parquet, relations.parquet        row i describes entity row i, relation i
+triples/<split>/part-00000-0.parquet       row ids, in the order of the source
+features/<modality>/manifest.json          written last
+features/<modality>/table/part-00000.parquet     interchange: the rows that have the modality
+features/<modality>/hot/shard-00000.npy          what training maps: all rows of a shard, zeros where absent
+features/<modality>/hot/shard-00000.present.npy  one bit a row
+features/<modality>/statistics.npz         mean and std of every column
+audit.json                                 what the audit of the graph found
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+
+MANIFEST = "manifest.json"
+ENTITIES = "entities.parquet"
+RELATIONS = "relations.parquet"
+TRIPLES = "triples"
+FEATURES = "features"
+AUDIT = "audit.json"
+STATISTICS = "statistics.npz"
+
+FeatureDtype = Literal["float16", "float32"]
+
+ENTITY_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("key", pa.large_string()), ("graph", pa.int8()), ("name", pa.large_string())]
+)
+RELATION_SCHEMA = pa.schema([("id", pa.int32()), ("key", pa.large_string()), ("name", pa.large_string())])
+TRIPLE_SCHEMA = pa.schema([("head", pa.int64()), ("relation", pa.int32()), ("tail", pa.int64())])
+
+
+def feature_schema(width: int, dtype: FeatureDtype) -> pa.Schema:
+    """Return the schema of a modality's table: the row, and its vector of `width` numbers."""
+    value = pa.float16() if dtype == "float16" else pa.float32()
+    return pa.schema([("row", pa.int64()), ("vector", pa.list_(value, width))])
+
+
+def shard_file(shard: int) -> str:
+    """Name the hot array of a virtual shard."""
+    return f"hot/shard-{shard:05}.npy"
+
+
+def presence_file(shard: int) -> str:
+    """Name the presence bitmap of a virtual shard."""
+    return f"hot/shard-{shard:05}.present.npy"
+
+
+def table_file(part: int) -> str:
+    """Name the Parquet file of a part of a feature table."""
+    return f"table/part-{part:05}.parquet"
+
+
+def triple_parts(store: Path, split: str) -> list[Path]:
+    """List the Parquet files of a split, in the order of their rows."""
+    return sorted((store / TRIPLES / split).glob("part-*.parquet"))

@@ -1,0 +1,35 @@
+"""What every test may use: one local Ray for the whole run, and the real datasets where they are."""
+
+import os
+
+# Read when Ray is imported, here and in the processes it starts.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Start Ray on this machine for all tests that ask for it; end it without touching another one."""
+    import ray
+
+    # Without the dashboard Ray leaks placement groups and fills the log.
+    ray.init(num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return the folder of the real datasets, or skip the test."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(os.environ.get("SNAG_DIST_DATA", beside))
+    if not root.is_dir():
+        pytest.skip(f"{root}: no datasets there; set SNAG_DIST_DATA to their folder")
+    return root

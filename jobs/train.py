@@ -1,0 +1,20 @@
+"""Train a recipe and its variants to test ranks: python jobs/train.py --recipe jobs/recipes/world.toml"""
+
+from snag_dist import api
+from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, resolve, run_job, say, show_config
+from snag_dist.evaluation.report import table_of_runs
+
+
+def train(recipe: RecipeOption, set_: SetOption = None, run: RunOption = None, dry_run: DryRunOption = False) -> None:
+    """Ingest what is missing, train, select on dev, score the test split once."""
+    resolved = resolve(recipe, set_, run)
+    if dry_run:
+        show_config(resolved)
+        say(api.describe_plan(resolved))
+        return
+    say(table_of_runs(api.train(resolved)))
+    say(f"run folder: {resolved.run_path}")
+
+
+if __name__ == "__main__":
+    run_job(train)

@@ -1,0 +1,29 @@
+"""Train multi-modal knowledge-graph encoders at scale.
+
+The paper half is mathematics and knows torch and numpy alone: `kg`, `model`, `objective`, `sampling`, `ranking`, `task`,
+`method`. The plant half is machinery: `store`, `shard`, `training`, `evaluation`. The plant calls the paper, never the
+reverse.
+
+A notebook needs three verbs:
+
+    import snag_dist
+    store = snag_dist.ingest("jobs/recipes/world.toml")
+    reports = snag_dist.train("jobs/recipes/world.toml")
+    report = snag_dist.evaluate("runs/world")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snag_dist.api import evaluate, ingest, train
+
+__all__ = ["evaluate", "ingest", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # The verbs bring Ray along; the paper half is imported without it.
+    if name in __all__:
+        from snag_dist import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,145 @@
+"""The three verbs of a notebook, which the jobs call too: `ingest`, `train`, `evaluate`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from snag_dist.config import apply_override, validate
+from snag_dist.errors import CheckpointError, ConfigError
+from snag_dist.store.extract import extract
+from snag_dist.store.ingest import ingest as ingest_graph
+from snag_dist.store.opened import Store, open_store
+from snag_dist.training.launch import connect, launch
+from snag_dist.training.recipe import Recipe, load_recipe
+from snag_dist.training.run_folder import RunFolder
+
+RecipeLike = Recipe | Path | str | Mapping[str, Any]
+"""A recipe, the path of a recipe file, or a plain tree."""
+
+
+def ingest(recipe: RecipeLike) -> Store:
+    """Make the feature store of a recipe: graph first, then every modality that is not there yet.
+
+    Returns:
+        The opened store.
+
+    Raises:
+        DataError: the raw data is wrong, or the folder holds a store of something else.
+    """
+    resolved = _resolve(recipe)
+    connect(resolved.cluster)
+    ingest_graph(resolved.ingest, resolved.store)
+    extract(resolved.features, resolved.store)
+    return open_store(resolved.store)
+
+
+def train(recipe: RecipeLike) -> dict[str, dict[str, Any]]:
+    """Train a recipe and its variants, making the store first where it is missing.
+
+    Runs that were begun with the same recipe go on from their last checkpoint.
+
+    Returns:
+        The evaluation report of the test split by run name, the recipe's own run first.
+
+    Raises:
+        ConfigError: the run name was used for another recipe, or all its runs are finished.
+    """
+    resolved = _resolve(recipe)
+    runs = resolved.with_variants()
+    finished = {run.name for run in runs if _is_finished(run)}
+    if len(finished) == len(runs):
+        raise ConfigError(
+            f"{resolved.run_path}: run name {resolved.name!r} is already used by a finished run; choose another with "
+            "--run NAME, or remove the folder"
+        )
+    ingest(resolved)
+    reports: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        done = run.name in finished
+        reports[run.name] = json.loads(RunFolder(run.run_path).metrics("test").read_text()) if done else launch(run)
+    return reports
+
+
+def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Score a split of the store with the best checkpoint of a run.
+
+    Args:
+        run: the run folder.
+        split: "test" or "valid".
+        overrides: `a.b.c=value` each, of the fields under `evaluate` and `cluster`.
+
+    Returns:
+        The evaluation report, with slices.
+
+    Raises:
+        CheckpointError: the folder is no run, or the run has no checkpoint yet.
+    """
+    folder = RunFolder(Path(run).absolute())
+    tree = {**folder.read_config(), "runs": str(folder.path.parent), "name": folder.path.name}
+    for override in overrides:
+        if override.split(".")[0] not in ("evaluate", "cluster"):
+            raise ConfigError(
+                f"--set {override}: a trained run can only be evaluated in another way or elsewhere; "
+                "set fields under evaluate or cluster"
+            )
+        apply_override(tree, override)
+    recipe = validate(Recipe, tree, str(folder.config))
+    connect(recipe.cluster)
+    return launch(recipe, split)
+
+
+def _resolve(recipe: RecipeLike) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | Path):
+        return load_recipe(Path(recipe))
+    return validate(Recipe, dict(recipe), "recipe")
+
+
+def _is_finished(run: Recipe) -> bool:
+    folder = RunFolder(run.run_path)
+    if not folder.config.is_file():
+        return False
+    if folder.read_config() != run.to_tree():
+        raise ConfigError(
+            f"{folder.path}: run name {run.name!r} is already used by a run with another recipe; choose another with "
+            "--run NAME, or remove the folder"
+        )
+    state = folder.read_status().get("state")
+    if state == "finished" and not folder.metrics("test").is_file():
+        raise CheckpointError(f"{folder.metrics('test')}: missing from a finished run; remove {folder.path} and train again")
+    return state == "finished"
+
+
+def describe_store(store: Store) -> str:
+    """Say in a few lines what a store holds."""
+    manifest = store.manifest
+    triples = ", ".join(f"{num:,} {split}" for split, num in manifest.num_triples.items())
+    lines = [
+        f"store {store.path}",
+        f"  {store.num_entities:,} entities, {store.num_relations:,} relations, triples: {triples}",
+        f"  audit in {store.path / 'audit.json'}",
+    ]
+    for name, feature in store.features().items():
+        lines.append(
+            f"  {name}: {feature.width}-d, {feature.num_present:,} of {store.num_entities:,} entities, "
+            f"{feature.encoder.name}"
+        )
+    return "\n".join(lines)
+
+
+def describe_plan(recipe: Recipe) -> str:
+    """Say in a few lines what training a recipe will do."""
+    cluster = recipe.cluster
+    there = (recipe.store / "manifest.json").is_file()
+    runs = ", ".join(run.name for run in recipe.with_variants())
+    return "\n".join(
+        [
+            f"store: {recipe.store} ({'is there' if there else 'will be made'})",
+            f"runs: {runs}, in {recipe.runs.absolute()}",
+            f"workers: {cluster.num_workers} of {cluster.cpus_per_worker:g} CPUs"
+            + (" and a GPU" if cluster.use_gpu else ""),
+            f"training: at most {recipe.train.epochs} epochs of batches of {recipe.train.batch_size} triples",
+        ]
+    )

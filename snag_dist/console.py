@@ -1,0 +1,82 @@
+"""The command-line face of the jobs: their four options, their exit codes, their log lines."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from snag_dist.errors import ConfigError, find_user_error
+from snag_dist.training.recipe import Recipe, load_recipe
+
+console = Console()
+
+USER_ERROR = 2
+"""Exit code where the user can mend what is wrong."""
+
+RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe file (TOML); see jobs/recipes.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: a.b.c=value. May be given often.")
+]
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run, or path of its folder.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and the plan; do nothing.")]
+
+
+def run_job(job: Callable[..., None]) -> None:
+    """Run a job's function as a program: options from its signature, one line and exit code 2 for a user's error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler()])
+    logging.getLogger("snag_dist").setLevel(logging.INFO)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(job)
+    try:
+        app()
+    except Exception as error:
+        cause = find_user_error(error)
+        if cause is None:
+            raise
+        sys.stderr.write(f"error: {cause}\n")
+        sys.exit(USER_ERROR)
+
+
+def _handler() -> logging.Handler:
+    if sys.stderr.isatty():
+        return RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
+    return logging.StreamHandler(sys.stderr)
+
+
+def resolve(recipe: Path, overrides: Sequence[str] | None, run: str | None) -> Recipe:
+    """Load a recipe with its overrides; `run` names the run, or is the path of its folder."""
+    changes = list(overrides or ())
+    if run is not None:
+        path = Path(run)
+        changes.append(f"name={json.dumps(path.name)}")
+        if path.parent != Path():
+            changes.append(f"runs={json.dumps(str(path.parent))}")
+    return load_recipe(recipe, changes)
+
+
+def run_folder(run: str | None) -> Path:
+    """Path of a run that must exist already: a folder, or a name below `runs`.
+
+    Raises:
+        ConfigError: no run was named.
+    """
+    if run is None:
+        raise ConfigError("--run: expected the folder of a run, got nothing; pass --run runs/NAME")
+    path = Path(run)
+    return path if path.exists() or path.parent != Path() else Path("runs") / run
+
+
+def show_config(recipe: Recipe) -> None:
+    """Print the resolved recipe as JSON."""
+    console.print_json(json.dumps(recipe.to_tree()))
+
+
+def say(text: Any) -> None:
+    """Print to standard output, rich renderables included."""
+    console.print(text)

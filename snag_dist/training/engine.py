@@ -1,0 +1,206 @@
+"""The only door to DeepSpeed: dense parameters, their gradients over workers, their optimiser.
+
+Entity rows are not in here (see `snag_dist.shard.table`); the clip factor, which must see both norms, is worked out by
+the caller and handed to `step`. The optimiser is torch's own, so that nothing has to be compiled on CPU.
+"""
+
+import logging
+import os
+from typing import Any, Literal, Self, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from snag_dist.config import Config
+from snag_dist.shard.group import Group
+
+Precision = Literal["float32", "float64", "bfloat16"]
+"""Of dense parameters and codes. Master weights and rows stay in float32 under bfloat16."""
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+class EngineConfig(Config):
+    """How dense parameters are trained."""
+
+    precision: Precision = "float32"
+    """Number format of the step; bfloat16 needs a GPU."""
+    zero_stage: int = Field(default=0, ge=0, le=2)
+    """DeepSpeed ZeRO: 0 replicates, 1 shards optimiser state, 2 gradients too."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled (AdamW), on matrices only: biases, norms and relation rows are left out."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam."""
+    epsilon: float = 1e-8
+    """Of Adam."""
+
+    @model_validator(mode="after")
+    def _check_masters(self) -> Self:
+        if self.precision == "bfloat16" and self.zero_stage == 0:
+            raise ValueError("precision bfloat16 keeps its float32 weights in ZeRO's partitions; set zero_stage to 1 or 2")
+        if self.precision == "float64" and self.zero_stage > 0:
+            raise ValueError("precision float64 is for parity runs and knows no ZeRO; set zero_stage to 0")
+        return self
+
+
+def deepspeed_options(config: EngineConfig, micro_batch: int) -> dict[str, Any]:
+    """The dict DeepSpeed reads. It accepts misspelt keys in silence, so only this function writes it."""
+    options: dict[str, Any] = {
+        # Loss scaling by batch is ours; DeepSpeed only wants the number to be consistent.
+        "train_micro_batch_size_per_gpu": max(1, micro_batch),
+        "gradient_accumulation_steps": 1,
+        # Unset, DeepSpeed clips at 1.0 by itself.
+        "gradient_clipping": 0.0,
+        "zero_optimization": {"stage": config.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1 << 40,
+    }
+    if config.precision == "bfloat16":
+        options["bf16"] = {"enabled": True}
+    return options
+
+
+class Engine:
+    """A module trained by DeepSpeed."""
+
+    def __init__(self, module: nn.Module, config: EngineConfig, group: Group, micro_batch: int):
+        """Hand `module` to DeepSpeed; the process group must be up."""
+        os.environ.setdefault("DS_ACCELERATOR", group.device.type)
+        # Launchers set it, Ray Train among them; a test that opens its own process group does not.
+        os.environ.setdefault("LOCAL_RANK", str(group.device.index or 0))
+        import deepspeed  # heavy, and it probes for an accelerator on import: only a worker pays for it
+
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        if group.device.type == "cpu":
+            # Its shared-memory collectives would be compiled here; gloo does.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self._group = group
+        self._names = {parameter: name for name, parameter in module.named_parameters()}
+        self._optimizer = torch.optim.AdamW(
+            _parameter_groups(module, config.weight_decay), lr=0.0, betas=config.betas, eps=config.epsilon
+        )
+        engine, *_ = cast(
+            "tuple[Any, ...]",
+            deepspeed.initialize(
+                model=module,
+                optimizer=self._optimizer,
+                config=deepspeed_options(config, micro_batch),
+                dist_init_required=False,
+            ),
+        )
+        self._engine = engine
+        self._plain = config.zero_stage == 0 and config.precision != "bfloat16"
+        # DeepSpeed reduces no float64; the parity runs that need it average here.
+        self._averages = config.precision == "float64"
+        if self._averages:
+            engine.enable_backward_allreduce = False
+        self._begin_states()
+
+    def _begin_states(self) -> None:
+        """Create the moments before the first step, so that they can be read and loaded at any time."""
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                moments = {moment: torch.zeros_like(parameter) for moment in _MOMENTS}
+                self._optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        if not self._plain:
+            # DeepSpeed links its fragments to the moments after the first parameter group's first step, when those of
+            # other groups do not exist yet, and never again.
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    @property
+    def module(self) -> nn.Module:
+        """The wrapped module."""
+        return self._engine.module
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Forward through the module."""
+        return self._engine(*arguments)
+
+    def backward(self, loss: Tensor) -> None:
+        """Differentiate, and average the dense gradients over the workers."""
+        self._engine.backward(loss)
+        if self._averages:
+            for parameter in self._names:
+                if parameter.grad is not None:
+                    self._group.sum(parameter.grad).div_(self._group.size)
+
+    def squared_norm(self) -> Tensor:
+        """Squared norm of the averaged dense gradient, a scalar equal on every worker."""
+        if self._plain:
+            grads = [parameter.grad for parameter in self._names if parameter.grad is not None]
+            norms = torch.stack([grad.to(torch.float64).square().sum() for grad in grads])
+            return norms.sum()
+        norm = self._engine.optimizer.scaled_global_norm()
+        return torch.as_tensor(norm, dtype=torch.float64, device=self._group.device).square()
+
+    def step(self, lr: float, clip_factor: float) -> None:
+        """Update the dense parameters.
+
+        Args:
+            lr: learning rate of this step.
+            clip_factor: factor on the gradients, at most 1.
+        """
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = lr
+        if not self._plain:
+            self._engine.optimizer.clip_grad = 0.0
+        if clip_factor < 1.0:
+            self._clip(clip_factor)
+        self._engine.step()
+
+    def _clip(self, factor: float) -> None:
+        if not self._plain:
+            # ZeRO's own clipping divides by norm / clip_grad: the threshold that yields our factor.
+            self._engine.optimizer.clip_grad = float(self._engine.optimizer.scaled_global_norm()) * factor
+            return
+        for parameter in self._names:
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def state(self) -> dict[str, Tensor]:
+        """Master weights and optimiser state, whole, by `weight/`, `exp_avg/`, `exp_avg_sq/` + name, and `step`.
+
+        A collective under ZeRO. The same at any number of workers, so a checkpoint opens at any.
+        """
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        state: dict[str, Tensor] = {}
+        for parameter, name in self._names.items():
+            if self._plain:
+                own = self._optimizer.state[parameter]
+                values = {"weight": parameter.detach(), **{moment: own[moment] for moment in _MOMENTS}}
+            else:
+                values = {"weight": safe_get_full_fp32_param(parameter)}
+                values |= {moment: safe_get_full_optimizer_state(parameter, moment) for moment in _MOMENTS}
+            state |= {f"{kind}/{name}": value.detach().clone() for kind, value in values.items()}
+        state["step"] = max(own["step"] for own in self._optimizer.state.values()).clone()
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` gave, at any number of workers and any ZeRO stage."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        for parameter, name in self._names.items():
+            weight = state[f"weight/{name}"].to(self._group.device)
+            parameter.data.copy_(weight)
+            for moment in _MOMENTS:
+                value = state[f"{moment}/{name}"].to(self._group.device)
+                if self._plain:
+                    self._optimizer.state[parameter][moment].copy_(value)
+                else:
+                    safe_set_full_optimizer_state(parameter, value, moment)
+            if not self._plain:
+                safe_set_full_fp32_param(parameter, weight)
+        for own in self._optimizer.state.values():
+            own["step"].copy_(state["step"])
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    named = list(module.named_parameters())
+    decayed = [p for name, p in named if p.ndim >= 2 and not name.endswith("relations")]
+    kept = [p for name, p in named if p.ndim < 2 or name.endswith("relations")]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,198 @@
+"""The driver of a run: checks before anything starts, Ray Train, and what comes back."""
+
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from numpy.typing import NDArray
+
+from snag_dist.config import validate
+from snag_dist.errors import ConfigError, ResourceError, find_user_error
+from snag_dist.shard.group import Group
+from snag_dist.store.opened import Store, open_store
+from snag_dist.store.stream import (
+    StreamPlan,
+    choose_residency,
+    iterate_batches,
+    plan_stream,
+    stream_data_config,
+    stream_triples,
+)
+from snag_dist.training.checkpoint import Cursor, read_cursor
+from snag_dist.training.progress import follow
+from snag_dist.training.recipe import ClusterConfig, Recipe
+from snag_dist.training.run_folder import RunFolder, write_json
+from snag_dist.training.worker import Worker, WorkerContext, check_store, open_features, share_threads
+
+logger = logging.getLogger("snag_dist")
+
+Ids = NDArray[np.int64]
+
+
+def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
+    """Train a run, or score a split of a trained one, on Ray workers.
+
+    Args:
+        recipe: of the run; Ray is up.
+        split: None trains and scores the test split at the end; else only this split is scored.
+
+    Returns:
+        The evaluation report, as a plain tree.
+
+    Raises:
+        SnagError: whatever a worker found wrong, in its own words.
+    """
+    store = open_store(recipe.store)
+    folder = RunFolder(recipe.run_path)
+    check_store(store, folder)
+    open_features(store, recipe.used_modalities, (0, store.num_entities))
+    residency = choose_residency(recipe.train.residency, store.manifest.num_triples["train"])
+    streamed = split is None and residency == "stream"
+    check_resources(recipe.cluster, streamed=streamed)
+    _check_dev(store)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if split is None:
+        write_json(folder.config, recipe.to_tree())
+        folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
+    num_steps = recipe.train.epochs * -(-store.manifest.num_triples["train"] // recipe.train.batch_size)
+    settings: dict[str, Any] = {"recipe": recipe.to_tree(), "split": split, "streamed": streamed}
+    if split is None and not streamed:
+        settings["triples"] = ray.put(store.triples("train"))
+    with follow(folder.log, num_steps, recipe.name):
+        return _fit(recipe, store, folder, settings)
+
+
+def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any]:
+    cluster = recipe.cluster
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if cluster.use_gpu else {})}
+    datasets: dict[str, Any] = {}
+    if settings["streamed"]:
+        datasets["train"] = _stream(recipe, store, folder, settings)
+    trainer = ray.train.torch.TorchTrainer(
+        run_worker,
+        train_loop_config=settings,
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cluster.num_workers, use_gpu=cluster.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(name="ray", storage_path=str(folder.path)),
+        datasets=datasets or None,
+        dataset_config=stream_data_config() if datasets else None,
+    )
+    try:
+        result = trainer.fit()
+    except Exception as error:
+        if settings["split"] is None:
+            folder.write_status(state="failed")
+        cause = find_user_error(error)
+        if cause is not None:
+            raise cause from error
+        raise
+    report = result.return_value
+    assert isinstance(report, dict)
+    return report
+
+
+def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Body of a Ray Train worker: fill the context, then do what any worker does."""
+    recipe = validate(Recipe, settings["recipe"], "recipe of the run")
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device()
+    group = Group(context.get_world_rank(), context.get_world_size(), device)
+    triples = ray.get(settings["triples"]) if "triples" in settings else None
+    stream: tuple[Iterator[Ids], StreamPlan] | None = None
+    if "stream" in settings:
+        plan, first_step = settings["stream"]
+        stream = iterate_batches(ray.train.get_dataset_shard("train"), plan, first_step=first_step), plan
+    worker = Worker(
+        recipe,
+        WorkerContext(
+            group=group,
+            report=lambda metrics: ray.train.report(metrics),
+            triples=triples,
+            stream=stream,
+            threads=share_threads(recipe.cluster.threads_per_worker, context.get_local_world_size()),
+        ),
+    )
+    return worker.train() if settings["split"] is None else worker.evaluate(settings["split"])
+
+
+def _stream(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> Any:
+    plan = plan_stream(
+        store.manifest.num_triples["train"],
+        recipe.train.batch_size,
+        recipe.cluster.num_workers,
+        recipe.train.residency.window_rows,
+    )
+    cursor = read_cursor(folder.checkpoints) or Cursor()
+    settings["stream"] = (plan, cursor.epoch_step)
+    epochs = range(cursor.epoch, recipe.train.epochs)
+    return stream_triples(store, "train", plan, seed=recipe.seed, epochs=epochs, first_step=cursor.epoch_step)
+
+
+def _check_dev(store: Store) -> None:
+    if not store.manifest.num_triples.get("valid"):
+        raise ConfigError(
+            f"{store.path}: the store has no dev triples, and the checkpoint is selected on dev; ingest with "
+            "ingest.repair.dev_share set, which holds a dev split out of train"
+        )
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Join the cluster of the config or of the environment, or start Ray on this machine.
+
+    Raises:
+        ResourceError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # Workers' own lines are kept by Ray; the driver follows the log of the run instead.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    try:
+        ray.init(address=cluster.address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ResourceError(
+            f"cluster.address: expected a running Ray cluster, got {cluster.address!r}: "
+            f"{str(error).splitlines()[0]}; start it or unset cluster.address"
+        ) from error
+
+
+def check_resources(cluster: ClusterConfig, *, streamed: bool) -> None:
+    """Refuse what the cluster cannot place; otherwise Ray would wait for ever.
+
+    Raises:
+        ResourceError: too few CPUs or GPUs.
+    """
+    total = ray.cluster_resources()
+    # Ray Data reads with whole CPUs while the workers run; without one left over it would wait for them, they for it.
+    reserved = 1.0 if streamed else 0.0
+    needed = cluster.num_workers * cluster.cpus_per_worker + reserved
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    if needed > cpus:
+        extra = " and 1 for Ray Data" if streamed else ""
+        raise ResourceError(
+            f"cluster.num_workers: {cluster.num_workers} workers of {cluster.cpus_per_worker} CPUs{extra} need "
+            f"{needed:g} CPUs, the cluster has {cpus:g}; use fewer workers or lower cluster.cpus_per_worker"
+        )
+    if cluster.use_gpu and cluster.num_workers > gpus:
+        raise ResourceError(
+            f"cluster.num_workers: {cluster.num_workers} workers need a GPU each, the cluster has {gpus:g}; use fewer "
+            "workers or set cluster.use_gpu=false"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions that a figure depends on."""
+    packages = ("snag-dist", "torch", "ray", "deepspeed", "numpy", "numba")
+    return {"python": platform.python_version(), "threads": str(torch.get_num_threads())} | {
+        package: version(package) for package in packages
+    }

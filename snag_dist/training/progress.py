@@ -1,0 +1,108 @@
+"""How a run looks from the driver: a bar with ETA on a terminal, plain lines elsewhere."""
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+logger = logging.getLogger("snag_dist")
+
+_POLL_SECONDS = 0.5
+
+
+class ProgressReport:
+    """A bar with ETA on a terminal; on anything else a plain line every few seconds."""
+
+    def __init__(self, total: int, label: str, seconds_between_lines: float = 5.0):
+        self._total = total
+        self._label = label
+        self._pause = seconds_between_lines
+        self._start = time.monotonic()
+        self._last = 0.0
+        self._first: int | None = None
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(label, total=total, text="")
+            self._bar.start()
+
+    def advance(self, done: int, text: str) -> None:
+        """Say that `done` of the total are done, with a few words."""
+        if self._first is None:
+            self._first = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+            return
+        now = time.monotonic()
+        if now - self._last < self._pause and done < self._total:
+            return
+        self._last = now
+        made = done - self._first
+        left = (now - self._start) / made * (self._total - done) if made > 0 else float("nan")
+        logger.info("%s %d/%d  eta %s  %s", self._label, done, self._total, _clock(left), text)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    if seconds != seconds:
+        return "--:--"
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+@contextmanager
+def follow(log: Path, num_steps: int, label: str) -> Iterator[None]:
+    """Show the progress of a run, as told by its log file, while the block runs."""
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(log, num_steps, label, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(log: Path, num_steps: int, label: str, done: threading.Event) -> None:
+    report = ProgressReport(num_steps, label)
+    offset = log.stat().st_size if log.is_file() else 0
+    last_evaluation = ""
+    while True:
+        finished = done.wait(_POLL_SECONDS)
+        if log.is_file():
+            with log.open(encoding="utf-8") as file:
+                file.seek(offset)
+                for line in iter(file.readline, ""):
+                    if not line.endswith("\n"):
+                        break
+                    offset += len(line.encode())
+                    values = json.loads(line)
+                    if "dev" in values:
+                        last_evaluation = f"dev MRR {values['dev']['mrr']:.4f} "
+                    report.advance(values["step"], last_evaluation + _describe(values))
+        if finished:
+            report.close()
+            return
+
+
+def _describe(values: Mapping[str, Any]) -> str:
+    return f"loss {values['loss']:.4f}  {values['triples_per_second']:,.0f} triples/s" if "loss" in values else ""

@@ -1,0 +1,158 @@
+"""Everything a person chooses for a run, in one tree; a recipe file holds the part that differs from the defaults."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from snag_dist.config import Config, read_recipe, set_path, validate
+from snag_dist.method.snag import MethodConfig, SnagConfig
+from snag_dist.shard.table import AdamConfig, TableConfig
+from snag_dist.store.extract import FeatureConfig
+from snag_dist.store.ingest import IngestConfig
+from snag_dist.store.stream import ResidencyConfig
+from snag_dist.training.engine import EngineConfig
+from snag_dist.training.schedule import ScheduleConfig
+
+
+class TrainConfig(Config):
+    """How long and how fast to learn."""
+
+    epochs: int = Field(default=50, ge=1)
+    """Passes over the training triples, at most; early stopping may end sooner."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Triples in the global batch, over all workers."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the dense parameters; rows use it times `table.lr_scale`."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate over the run."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Largest norm of the gradient over dense parameters and rows together; 0 leaves it alone."""
+    engine: EngineConfig = EngineConfig()
+    """DeepSpeed, precision and the dense optimiser."""
+    residency: ResidencyConfig = ResidencyConfig()
+    """Triples in memory, once a node, or streamed from the store."""
+    evaluate_every: int = Field(default=5, ge=1)
+    """Epochs between evaluations of the dev split; each writes a checkpoint."""
+    patience: int = Field(default=10, ge=1)
+    """Evaluations without a better dev MRR after which the run stops."""
+    log_every: int = Field(default=20, ge=1)
+    """Steps in a log interval."""
+
+
+class EvaluateConfig(Config):
+    """Exact ranking."""
+
+    budget_bytes: int = Field(default=256 << 20, gt=0)
+    """Memory of a worker for scores."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Number format of scores; float64 halves the speed and makes ties exact."""
+    max_dev_triples: int = Field(default=0, ge=0)
+    """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
+
+
+class ClusterConfig(Config):
+    """Where the work runs."""
+
+    num_workers: int = Field(default=1, ge=1)
+    """W, training workers."""
+    cpus_per_worker: float = Field(default=0.5, gt=0)
+    """CPUs a worker reserves in Ray. Below one by default: Ray Data must have room beside the workers."""
+    threads_per_worker: int = Field(default=0, ge=0)
+    """Threads of a worker's arithmetic; 0 shares the node's CPUs among its workers."""
+    use_gpu: bool = False
+    """One GPU a worker."""
+    address: str | None = None
+    """Ray cluster to join; unset joins the one of the environment, or starts a local one."""
+
+
+class Recipe(Config):
+    """A run, from raw files to ranks."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; its folder is `runs/name`."""
+    seed: int = Field(default=0, ge=0)
+    """Keys every random draw of training."""
+    store: Path
+    """Folder of the feature store; made from `ingest` and `features` where it does not exist."""
+    runs: Path = Path("runs")
+    """Folder of run folders."""
+    data: str = ""
+    """Folder of the raw data; `{data}` in any other value of the recipe stands for it."""
+    ingest: IngestConfig
+    """The raw graph."""
+    features: dict[str, FeatureConfig] = Field(default_factory=dict)
+    """Raw features by modality."""
+    modalities: tuple[str, ...] | None = None
+    """Modalities of the store that the encoder uses; unset uses every one in `features`."""
+    method: MethodConfig = SnagConfig()
+    """What is trained."""
+    table: TableConfig = AdamConfig()
+    """Optimiser of the entity rows."""
+    train: TrainConfig = TrainConfig()
+    """How long and how fast."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Exact ranking."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where it runs."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Runs beside this one, by name: dotted field to value. Each is trained as `name-variant`, on the same store."""
+
+    @field_validator("variants")
+    @classmethod
+    def _check_variants(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for variant, changes in variants.items():
+            for path in changes:
+                if path.split(".")[0] in ("store", "ingest", "features", "variants", "name", "runs"):
+                    raise ValueError(f"variant {variant!r} changes {path!r}, which all variants share")
+        return variants
+
+    def with_variants(self) -> list["Recipe"]:
+        """Return this run and every variant of it, as recipes without variants of their own.
+
+        Raises:
+            ConfigError: a variant changes a field that does not exist, or to a wrong value.
+        """
+        tree = self.model_dump(mode="json", exclude={"variants"}, exclude_unset=True)
+        runs = [validate(Recipe, tree, f"recipe {self.name}")]
+        for variant, changes in self.variants.items():
+            changed = {**copy.deepcopy(tree), "name": f"{self.name}-{variant}"}
+            for path, value in changes.items():
+                set_path(changed, path, value, f"variants.{variant}")
+            runs.append(validate(Recipe, changed, f"variants.{variant}"))
+        return runs
+
+    @property
+    def used_modalities(self) -> tuple[str, ...]:
+        """Modalities the encoder sees, sorted."""
+        return tuple(sorted(self.features if self.modalities is None else self.modalities))
+
+    @property
+    def run_path(self) -> Path:
+        """Folder of this run, absolute."""
+        return (self.runs / self.name).absolute()
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return a plain tree with absolute paths, as workers, checkpoints and JSON take it."""
+        tree = self.model_dump(mode="json")
+        return {**tree, "store": str(self.store.absolute()), "runs": str(self.runs.absolute())}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, with overrides `a.b.c=value` laid over it.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or a field is unknown or has a wrong value.
+    """
+    tree = read_recipe(path, overrides)
+    return validate(Recipe, _fill_in(tree, str(tree.get("data", ""))), str(path))
+
+
+def _fill_in(value: Any, data: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{data}", data)
+    if isinstance(value, list):
+        return [_fill_in(item, data) for item in value]
+    return {key: _fill_in(item, data) for key, item in value.items()} if isinstance(value, dict) else value

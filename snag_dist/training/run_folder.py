@@ -1,0 +1,88 @@
+"""Where a run keeps its files; the folder alone is enough to continue or to evaluate it.
+
+    config.json           the resolved recipe
+    run.json              what the run belongs to (store fingerprint, versions), and how far it is
+    log.jsonl             one line per log interval
+    tensorboard/          the same as scalars
+    checkpoints/          step-00000123/, LATEST, BEST (see snag_dist.training.checkpoint)
+    ranks/<split>/        per-query ranks, Parquet
+    metrics-<split>.json  evaluation report: metrics, slices, protocol
+    ray/                  what Ray Train keeps of its own
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snag_dist.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, absolute."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "config.json"
+
+    @property
+    def status(self) -> Path:
+        """Provenance and progress."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON line per log interval."""
+        return self.path / "log.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """All checkpoints."""
+        return self.path / "checkpoints"
+
+    def metrics(self, split: str) -> Path:
+        """Evaluation report of a split."""
+        return self.path / f"metrics-{split}.json"
+
+    def ranks(self, split: str) -> Path:
+        """Per-query ranks of a split."""
+        return self.path / "ranks" / split
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the recipe of the run.
+
+        Raises:
+            CheckpointError: this is no run folder.
+        """
+        if not self.config.is_file():
+            raise CheckpointError(
+                f"{self.path}: expected a run folder with {self.config.name}, found none; "
+                "pass the folder that jobs/train.py printed"
+            )
+        return json.loads(self.config.read_text(encoding="utf-8"))
+
+    def read_status(self) -> dict[str, Any]:
+        """Read provenance and progress; empty before the run has begun."""
+        return json.loads(self.status.read_text(encoding="utf-8")) if self.status.is_file() else {}
+
+    def write_status(self, **changes: Any) -> None:
+        """Change some fields of the status, in one replacement of the file."""
+        write_json(self.status, {**self.read_status(), **changes})
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write JSON beside its place and rename, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,207 @@
+"""What one worker does: a function of (recipe, context).
+
+In production the context comes from Ray Train; a test or a benchmark fills it in a few lines. Loop, engine, table and
+exchange are the same either way.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from snag_dist.errors import CheckpointError, DataError
+from snag_dist.kg.truth import TruthIndex
+from snag_dist.method.snag import GraphFacts
+from snag_dist.model.encoder import ModalityFacts
+from snag_dist.model.features import ColumnStatistics
+from snag_dist.random import Stream
+from snag_dist.shard.exchange import Exchange
+from snag_dist.shard.group import Group
+from snag_dist.shard.partition import Partition
+from snag_dist.shard.table import EntityTable
+from snag_dist.store.gather import FeatureRows
+from snag_dist.store.opened import Store, open_store
+from snag_dist.store.stream import StreamPlan
+from snag_dist.training.batches import MemoryTriples, StreamedTriples, TripleSource
+from snag_dist.training.checkpoint import Checkpoints
+from snag_dist.training.engine import DTYPES
+from snag_dist.training.loop import Loop
+from snag_dist.training.recipe import Recipe
+from snag_dist.training.run_folder import RunFolder
+from snag_dist.training.scoring import Scoring
+from snag_dist.training.step import Stepper
+from snag_dist.training.telemetry import Telemetry
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """The world of a worker.
+
+    Attributes:
+        group: its place among the workers; the process group is up.
+        triples: the (T, 3) training triples, where they are in memory.
+        stream: this worker's slices (b, 3) from the step the run goes on with, and how they were cut, where they are not.
+        report: tells the controller how the run stands; a barrier.
+        threads: of this worker's arithmetic.
+    """
+
+    group: Group
+    report: Callable[[dict[str, Any]], None]
+    triples: Ids | None = None
+    stream: tuple[Iterator[Ids], StreamPlan] | None = None
+    threads: int = 1
+
+
+class Worker:
+    """One worker's part of a run: builds everything from the recipe, trains, scores."""
+
+    def __init__(self, recipe: Recipe, context: WorkerContext):
+        torch.set_num_threads(context.threads)
+        self._recipe = recipe
+        self._context = context
+        self._group = context.group
+        self._folder = RunFolder(recipe.run_path)
+        store = open_store(recipe.store)
+        check_store(store, self._folder)
+        self._store = store
+        self._partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
+        self._features = open_features(store, recipe.used_modalities, self._partition.rows(self._group.rank))
+        facts = GraphFacts(store.num_entities, store.num_relations, describe(self._features))
+        task = recipe.method.build_completion(facts, recipe.seed)
+        dtype = DTYPES[recipe.train.engine.precision]
+        row_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        table = EntityTable(
+            recipe.table,
+            self._partition,
+            self._group,
+            width=recipe.method.encoder.width,
+            bound=task.scorer.entity_bound,
+            seed=recipe.seed,
+            dtype=row_dtype,
+        )
+        self.stepper = Stepper(
+            task,
+            table,
+            self._features,
+            Exchange(self._group, self._partition),
+            self._group,
+            recipe.train.engine,
+            clip_norm=recipe.train.clip_norm,
+            micro_batch=-(-recipe.train.batch_size // self._group.size),
+        )
+        self.checkpoints = Checkpoints(self._folder.checkpoints, self._partition, self._group, store.fingerprint)
+        self._scoring = Scoring(recipe, store, self._folder, self._partition, self._group, self.stepper, self._features)
+
+    def train(self) -> dict[str, Any]:
+        """Train, select on dev, and score the test split once, with the best checkpoint. A collective.
+
+        Returns:
+            The evaluation report of the test split, as a plain tree; the same on every worker.
+        """
+        recipe = self._recipe
+        source = self._source()
+        train_triples = self._context.triples
+        known = TruthIndex.build(
+            self._store.triples("train") if train_triples is None else train_triples,
+            self._store.num_entities,
+            self._store.num_relations,
+        )
+        telemetry = Telemetry(self._folder, self._group.rank)
+        dev = self._dev_triples()
+        loop = Loop(
+            recipe.train,
+            recipe.seed,
+            source,
+            recipe.method.build_sampler(known),
+            self.stepper,
+            self.checkpoints,
+            telemetry,
+            lambda: self._scoring.dev_metrics(dev),
+            self._context.report,
+        )
+        end = loop.run()
+        telemetry.close()
+        report = self.evaluate("test")
+        if self._group.rank == 0:
+            self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)
+        return report
+
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Rank a split with the best checkpoint, write its ranks, and return the report. A collective.
+
+        Raises:
+            CheckpointError: the run has no checkpoint yet.
+        """
+        cursor = self.checkpoints.load("BEST", self.stepper.engine, self.stepper.table)
+        if cursor is None:
+            raise CheckpointError(
+                f"{self._folder.checkpoints}: expected a best checkpoint, found none; train the run to its first "
+                "evaluation (train.evaluate_every epochs)"
+            )
+        return self._scoring.score_split(split, cursor)
+
+    def _source(self) -> TripleSource:
+        train = self._recipe.train
+        if self._context.triples is not None:
+            return MemoryTriples(self._context.triples, train.batch_size, self._group, self._recipe.seed)
+        assert self._context.stream is not None
+        return StreamedTriples(*self._context.stream, self._group.rank)
+
+    def _dev_triples(self) -> Ids:
+        dev = self._store.triples("valid")
+        limit = self._recipe.evaluate.max_dev_triples
+        if not limit or len(dev) <= limit:
+            return dev
+        chosen = Stream(self._recipe.seed, "dev/sample").permute(torch.arange(limit), len(dev)).numpy()
+        return dev[np.sort(chosen)]
+
+
+def check_store(store: Store, folder: RunFolder) -> None:
+    """Refuse a store that is not the one the run began with.
+
+    Raises:
+        CheckpointError: fingerprints differ.
+    """
+    begun_on = folder.read_status().get("store_fingerprint")
+    if begun_on is not None and begun_on != store.fingerprint:
+        raise CheckpointError(
+            f"{store.path}: store fingerprint {store.fingerprint[:12]} differs from {begun_on[:12]} that run "
+            f"{folder.path} began on; pass the store of the run, or start a run under another name"
+        )
+
+
+def open_features(store: Store, modalities: tuple[str, ...], rows: tuple[int, int]) -> dict[str, FeatureRows]:
+    """Map the features of a range of rows.
+
+    Raises:
+        DataError: the store lacks a modality, or a feature table belongs to another store.
+    """
+    missing = sorted(set(modalities) - set(store.modalities()))
+    if missing:
+        raise DataError(
+            f"{store.path}: modality {missing[0]!r} is not in the store (it has: "
+            f"{', '.join(store.modalities()) or 'none'}); extract it, or leave it out of `modalities`"
+        )
+    return {name: FeatureRows.open(store, name, *rows) for name in modalities}
+
+
+def describe(features: Mapping[str, FeatureRows]) -> dict[str, ModalityFacts]:
+    """What the encoder must know of the features."""
+    return {
+        name: ModalityFacts(
+            rows.width,
+            ColumnStatistics(torch.from_numpy(rows.mean).float(), torch.from_numpy(rows.std).float()),
+        )
+        for name, rows in features.items()
+    }
+
+
+def share_threads(requested: int, workers_on_node: int) -> int:
+    """Threads of one worker: as asked, or an equal share of the node's CPUs."""
+    return requested or max(1, (os.cpu_count() or 1) // max(1, workers_on_node))

@@ -1,8 +1,8 @@
 """Train multi-modal knowledge-graph encoders at scale.
 
-The paper half is mathematics and knows torch and numpy alone: `kg`, `model`, `objective`, `sampling`, `ranking`, `task`,
-`method`. The plant half is machinery: `store`, `shard`, `training`, `evaluation`. The plant calls the paper, never the
-reverse.
+The paper half is mathematics and knows torch and numpy alone: `kg`, `model`, `objective`, `sampling`, `ranking`,
+`task`, `method`. The plant half is machinery: `store`, `shard`, `training`, `evaluation`. The plant calls the paper,
+never the reverse.
 
 A notebook needs three verbs:
 

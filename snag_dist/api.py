@@ -108,7 +108,8 @@ def _is_finished(run: Recipe) -> bool:
         )
     state = folder.read_status().get("state")
     if state == "finished" and not folder.metrics("test").is_file():
-        raise CheckpointError(f"{folder.metrics('test')}: missing from a finished run; remove {folder.path} and train again")
+        missing = folder.metrics("test")
+        raise CheckpointError(f"{missing}: missing from a finished run; remove {folder.path} and train again")
     return state == "finished"
 
 

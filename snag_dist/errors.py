@@ -62,5 +62,6 @@ def _inner_errors(error: BaseException) -> Iterable[BaseException]:
     failures: object = getattr(error, "worker_failures", None)
     by_rank: dict[object, object] = failures if isinstance(failures, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     names = ("cause", "_base_exc", "controller_failure")
-    candidates = [error.__cause__, *(getattr(error, name, None) for name in names), *by_rank.values(), error.__context__]
+    wrapped = [getattr(error, name, None) for name in names]
+    candidates = [error.__cause__, *wrapped, *by_rank.values(), error.__context__]
     return [inner for inner in candidates if isinstance(inner, BaseException)]

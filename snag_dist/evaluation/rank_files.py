@@ -131,6 +131,4 @@ def _from_arrow(table: pa.Table) -> RankTable:
         return table[name].to_numpy().astype(np.int64)
 
     find_tail = np.asarray(table["direction"].to_numpy() == "tail", dtype=np.bool_)
-    return RankTable(
-        column("head"), column("relation"), column("tail"), find_tail, column("better"), column("equal")
-    )
+    return RankTable(column("head"), column("relation"), column("tail"), find_tail, column("better"), column("equal"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.table import Table
+from rich.text import Text
 
 from snag_dist.config import Config, validate
 from snag_dist.errors import DataError
@@ -73,8 +74,7 @@ class RankRecord(Config):
     realistic: MetricsRecord
     """An answer stands in the middle of the candidates that tie with it."""
     optimistic: MetricsRecord
-    """It stands first among them; the rule of many released codes, under which constant scores are
-    perfect."""
+    """It stands first among them: the rule of many released codes, under which constant scores are perfect."""
     pessimistic: MetricsRecord
     """It stands last among them."""
 
@@ -184,11 +184,11 @@ def table_of_runs(reports: Mapping[str, ReportLike]) -> Table:
     """
     opened = {name: EvaluationReport.model_validate(report) for name, report in reports.items()}
     captions = dict.fromkeys(_caption(report.protocol) for report in opened.values())
-    table = Table(title="Ranks", caption="\n".join(captions), caption_justify="left")
+    table = Table(title="Ranks", caption=Text("\n".join(captions)), caption_justify="left")
     table.add_column("run")
     _add_metric_columns(table)
     for name, report in opened.items():
-        table.add_row(name, *_metric_cells(report.metrics))
+        table.add_row(Text(name), *_metric_cells(report.metrics))
     return table
 
 
@@ -200,13 +200,12 @@ def table_of_slices(report: ReportLike, *, max_relations: int = 10) -> Table:
         max_relations: relations shown; the JSON has all.
     """
     opened = EvaluationReport.model_validate(report)
-    table = Table(title="Ranks by slice", caption=_caption(opened.protocol), caption_justify="left")
+    table = Table(title="Ranks by slice", caption=Text(_caption(opened.protocol)), caption_justify="left")
     table.add_column("slice")
     _add_metric_columns(table)
     table.add_row("all", *_metric_cells(opened.metrics), end_section=True)
     relations = sorted(
-        (piece for piece in opened.slices if piece.group == RELATION), key=lambda piece:
-        -piece.metrics.num_queries
+        (piece for piece in opened.slices if piece.group == RELATION), key=lambda piece: -piece.metrics.num_queries
     )
     others = [piece for piece in opened.slices if piece.group != RELATION]
     group = None
@@ -214,8 +213,9 @@ def table_of_slices(report: ReportLike, *, max_relations: int = 10) -> Table:
         if piece.group != group:
             group = piece.group
             table.add_section()
-            table.add_row(f"[bold]{group}[/bold]")
-        table.add_row(f"  {piece.name}", *_metric_cells(piece.metrics))
+            table.add_row(Text(group, style="bold"))
+        # As text: square brackets in a relation's key are no markup.
+        table.add_row(Text(f"  {piece.name}"), *_metric_cells(piece.metrics))
     if len(relations) > max_relations:
         table.add_row(f"  ({len(relations) - max_relations} relations more)")
     return table

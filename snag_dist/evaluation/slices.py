@@ -6,6 +6,7 @@ adds up to the whole.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -108,13 +109,11 @@ def _groups(table: RankTable, facts: EntityFacts) -> Iterator[tuple[str, Ids, tu
 
 def degree_names() -> tuple[str, ...]:
     """Name the degree buckets: 0, 1-2, 3-5, ..., over 1000."""
-    pairs = zip(DEGREE_BOUNDS[:-1], DEGREE_BOUNDS[1:], strict=True)
-    return ("0", *(f"{low + 1}-{high}" for low, high in pairs), f"over {DEGREE_BOUNDS[-1]}")
+    return ("0", *(f"{low + 1}-{high}" for low, high in pairwise(DEGREE_BOUNDS)), f"over {DEGREE_BOUNDS[-1]}")
 
 
 def _split(labels: Ids) -> Iterator[tuple[int, Ids]]:
     # One sort for all labels: a mask for each of thousands of relations would read the table as often.
     order = np.argsort(labels, kind="stable")
     values, starts = np.unique(labels[order], return_index=True)
-    for value, index in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
-        yield value, index
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=True)

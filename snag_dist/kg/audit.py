@@ -21,9 +21,7 @@ __all__ = ["AuditConfig", "AuditReport", "audit"]
 Ids = NDArray[np.int64]
 
 
-def audit(
-    graph: Graph, coverage: Mapping[str, float] | None = None, config: AuditConfig | None = None
-) -> AuditReport:
+def audit(graph: Graph, coverage: Mapping[str, float] | None = None, config: AuditConfig | None = None) -> AuditReport:
     """Examine the splits of a graph. Sorting only: seconds for millions of triples.
 
     Args:
@@ -163,9 +161,7 @@ def _find_leaks(
     )
 
 
-def _leaked_rows(
-    graph: Graph, triples: Ids, train: Ids, rules: _Rules, *, reverse: bool
-) -> NDArray[np.bool_]:
+def _leaked_rows(graph: Graph, triples: Ids, train: Ids, rules: _Rules, *, reverse: bool) -> NDArray[np.bool_]:
     """Return (T,) whether a train triple implies the triple: the train triple is the source of the rule."""
     of, source = _match(graph, triples, train, reverse=reverse)
     known = rules[0] * graph.num_relations + rules[1]

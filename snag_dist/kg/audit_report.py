@@ -110,8 +110,7 @@ class AuditReport(Config):
             if overlap.num_triples:
                 share = overlap.num_triples / self.splits[of].num_distinct
                 shared.append(
-                    f"{overlap.num_triples:,} distinct {of} triples stand in {other} too "
-                    f"({share:.1%} of {of})"
+                    f"{overlap.num_triples:,} distinct {of} triples stand in {other} too ({share:.1%} of {of})"
                 )
         return repeated + shared
 

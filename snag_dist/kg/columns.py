@@ -65,9 +65,7 @@ def graph_from_columns(
     """
     check_distinct(entities, "entity")
     check_distinct(relations, "relation")
-    triples = {
-        split: _stack(columns[split], len(entities), len(relations)) for split in SPLITS if split in columns
-    }
+    triples = {split: _stack(columns[split], len(entities), len(relations)) for split in SPLITS if split in columns}
     return Graph(
         entities=tuple(entities),
         relations=tuple(relations),
@@ -143,9 +141,7 @@ def _stack(columns: TripleColumns, num_entities: int, num_relations: int) -> NDA
     return triples
 
 
-def _explain_bad_id(
-    columns: TripleColumns, triples: NDArray[np.int64], num_entities: int, num_relations: int
-) -> str:
+def _explain_bad_id(columns: TripleColumns, triples: NDArray[np.int64], num_entities: int, num_relations: int) -> str:
     outside = (triples[:, 1] < 0) | (triples[:, 1] >= num_relations)
     if outside.mean() >= _WRONG_ORDER_SHARE:
         row = int(outside.argmax())
@@ -172,9 +168,7 @@ def _explain_bad_id(
     )
 
 
-def _guess_relation_column(
-    columns: TripleColumns, triples: NDArray[np.int64], num_relations: int
-) -> int | None:
+def _guess_relation_column(columns: TripleColumns, triples: NDArray[np.int64], num_relations: int) -> int | None:
     """Return the position (from 1) in the file of the column that fits as the relation, None if none does."""
     fitting = [
         column

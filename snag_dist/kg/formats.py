@@ -151,8 +151,7 @@ def _number_keys(
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, TripleColumns]]:
     entities, relations, triples = number_by_appearance(rows)
     columns = {
-        split: TripleColumns(str(paths[split]), ids[:, 0], ids[:, 1], ids[:, 2])
-        for split, ids in triples.items()
+        split: TripleColumns(str(paths[split]), ids[:, 0], ids[:, 1], ids[:, 2]) for split, ids in triples.items()
     }
     return entities, relations, columns
 

@@ -78,9 +78,7 @@ class Graph:
     @staticmethod
     def _check_names(what: str, names: tuple[str, ...] | None, expected: int) -> None:
         if names is not None and len(names) != expected:
-            raise DataError(
-                f"{what}: expected {expected} labels, one per key, got {len(names)}; leave none out"
-            )
+            raise DataError(f"{what}: expected {expected} labels, one per key, got {len(names)}; leave none out")
 
 
 def encode_triples(graph: Graph) -> dict[str, NDArray[np.int64]]:

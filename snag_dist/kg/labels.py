@@ -88,9 +88,7 @@ def read_entity_names(path: Path, entities: tuple[str, ...]) -> tuple[str, ...] 
             )
         key = fields[key_column].strip()
         if key in names:
-            raise DataError(
-                f"{path} line {number}: key {shorten(key)} already has a line; remove one of them"
-            )
+            raise DataError(f"{path} line {number}: key {shorten(key)} already has a line; remove one of them")
         names[key] = fields[name_column].strip() or key
     return tuple(names.get(key, key) for key in entities)
 
@@ -113,14 +111,10 @@ def read_relation_names(path: Path, relations: tuple[str, ...]) -> tuple[str, ..
     for number, line in rows:
         id_, _, name = line.strip().partition("\t" if "\t" in line else " ")
         if not (id_.isascii() and id_.isdigit()) or not name.strip():
-            raise DataError(
-                f"{path} line {number}: expected 'id name', got {shorten(line)}; mend or remove the line"
-            )
+            raise DataError(f"{path} line {number}: expected 'id name', got {shorten(line)}; mend or remove the line")
         if int(id_) >= len(relations) or int(id_) in names:
             problem = "already has a name" if int(id_) in names else f"is not in [0, {len(relations)})"
-            raise DataError(
-                f"{path} line {number}: relation id {id_} {problem}; give each id once, with its name"
-            )
+            raise DataError(f"{path} line {number}: relation id {id_} {problem}; give each id once, with its name")
         names[int(id_)] = name.strip()
     return tuple(names.get(position, key) for position, key in enumerate(relations))
 

@@ -43,8 +43,7 @@ def decode(path: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path} line {line}: expected UTF-8, got byte 0x{data[error.start]:02x}; "
-            "convert the file to UTF-8 (iconv)"
+            f"{path} line {line}: expected UTF-8, got byte 0x{data[error.start]:02x}; convert the file to UTF-8 (iconv)"
         ) from error
 
 

@@ -69,8 +69,7 @@ class RepairManifest(Config):
             f"train: {self.train_dropped_in_test:,} test triples dropped, {self.moved_to_dev:,} moved to dev",
             f"valid: {self.valid_dropped_in_test:,} test triples and {self.valid_dropped_in_train:,} train "
             f"triples dropped, {self.valid_kept:,} kept; {self.dev_wanted:,} wanted in all",
-            f"entities in no train triple: {self.untrained_entities_before:,} -> "
-            f"{self.untrained_entities_after:,}",
+            f"entities in no train triple: {self.untrained_entities_before:,} -> {self.untrained_entities_after:,}",
         ]
 
 
@@ -142,9 +141,7 @@ def _count_untrained(graph: Graph) -> int:
     return graph.num_entities - len(np.unique(graph.split("train")[:, [0, 2]]))
 
 
-def _draw_dev(
-    graph: Graph, train: Ids, kept: Ids, *, dev_share: float, wanted: int, seed: int
-) -> NDArray[np.bool_]:
+def _draw_dev(graph: Graph, train: Ids, kept: Ids, *, dev_share: float, wanted: int, seed: int) -> NDArray[np.bool_]:
     """Return (T,) which train triples become dev."""
     drawn = np.zeros(len(train), dtype=np.bool_)
     if len(kept) >= wanted:

@@ -210,5 +210,6 @@ FusionConfig = Annotated[
     | WeightedSumFusionConfig
     | AttentiveSumFusionConfig
     | ConfidenceSumFusionConfig,
-    Field(discriminator="kind"), default_kind("attention"),
+    Field(discriminator="kind"),
+    default_kind("attention"),
 ]

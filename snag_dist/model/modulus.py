@@ -77,9 +77,7 @@ class _AllPairs(torch.autograd.Function):
 
 class _OwnPairs(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, candidates: Tensor, index: Tensor, implementation: Implementation
-    ) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor, index: Tensor, implementation: Implementation) -> Tensor:
         ctx.save_for_backward(queries, candidates, index)
         ctx.implementation = implementation
         if implementation == "compiled":
@@ -192,9 +190,7 @@ def _compiled_forward_own(queries: Tensor, candidates: Tensor, index: Tensor) ->
     return distances
 
 
-def _compiled_backward_own(
-    queries: Tensor, candidates: Tensor, index: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor]:
+def _compiled_backward_own(queries: Tensor, candidates: Tensor, index: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     grad_queries = torch.zeros_like(queries)
     arrays = _array(queries), _array(candidates), _array(index), _array(grad), grad_queries.numpy()
     partial = _run_spans(modulus_numba.backward_own, _spans(len(queries)), *arrays)

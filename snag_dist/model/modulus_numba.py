@@ -69,9 +69,7 @@ def forward_own(start: int, stop: int, queries: Any, candidates: Any, index: Any
 
 
 @_compile
-def backward_own(
-    start: int, stop: int, queries: Any, candidates: Any, index: Any, grad: Any, grad_queries: Any
-) -> Any:
+def backward_own(start: int, stop: int, queries: Any, candidates: Any, index: Any, grad: Any, grad_queries: Any) -> Any:
     half = queries.shape[1] // 2
     grad_candidates = np.zeros_like(candidates)
     tiny = queries.dtype.type(1e-30)

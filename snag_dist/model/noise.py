@@ -63,9 +63,7 @@ class Noise(ABC):
     """What is done to the raw inputs of the encoder in training, and only there."""
 
     @abstractmethod
-    def apply(
-        self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment
-    ) -> Tensor:
+    def apply(self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment) -> Tensor:
         """Return the inputs (N, F) of the token `name` as training sees them at `moment`."""
 
 
@@ -75,9 +73,7 @@ class GaussianNoise(Noise):
     def __init__(self, config: "GaussianNoiseConfig"):
         self._config = config
 
-    def apply(
-        self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment
-    ) -> Tensor:
+    def apply(self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment) -> Tensor:
         """See `Noise.apply` and `mask_with_noise`."""
         config = self._config
         own = config.modalities.get(name)
@@ -95,9 +91,7 @@ class DropoutNoise(Noise):
     def __init__(self, config: "DropoutNoiseConfig"):
         self._probability = config.probability
 
-    def apply(
-        self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment
-    ) -> Tensor:
+    def apply(self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment) -> Tensor:
         """See `Noise.apply`."""
         if name == GRAPH or self._probability == 0.0:
             return features
@@ -108,9 +102,7 @@ class DropoutNoise(Noise):
 class NoNoise(Noise):
     """Inputs as they are."""
 
-    def apply(
-        self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment
-    ) -> Tensor:
+    def apply(self, name: str, features: Tensor, statistics: ColumnStatistics, ids: Tensor, moment: Moment) -> Tensor:
         """See `Noise.apply`."""
         return features
 
@@ -166,4 +158,6 @@ class NoNoiseConfig(Config):
         return NoNoise()
 
 
-NoiseConfig = Annotated[GaussianNoiseConfig | DropoutNoiseConfig | NoNoiseConfig, Field(discriminator="kind"), default_kind("gaussian")]
+NoiseConfig = Annotated[
+    GaussianNoiseConfig | DropoutNoiseConfig | NoNoiseConfig, Field(discriminator="kind"), default_kind("gaussian")
+]

@@ -7,7 +7,7 @@ case.
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field

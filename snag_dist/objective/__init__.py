@@ -1,4 +1,4 @@
 """What training minimises: scores in, a `LossReport` out.
 
-    losses   self-adversarial negative sampling
+losses   self-adversarial negative sampling
 """

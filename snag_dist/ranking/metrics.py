@@ -38,9 +38,7 @@ class RankSums:
 
     def __add__(self, other: "RankSums") -> "RankSums":
         hits = tuple(mine + theirs for mine, theirs in zip(self.hits_at, other.hits_at, strict=True))
-        return RankSums(
-            self.count + other.count, self.reciprocal + other.reciprocal, self.rank + other.rank, hits
-        )
+        return RankSums(self.count + other.count, self.reciprocal + other.reciprocal, self.rank + other.rank, hits)
 
     @property
     def mrr(self) -> float:

@@ -66,9 +66,7 @@ class Questions:
         """Return questions [start, stop)."""
         offsets = self.answers.offsets[start : stop + 1]
         answers = Ragged(offsets - offsets[0], self.answers.values[offsets[0] : offsets[-1]])
-        return Questions(
-            self.known[start:stop], self.relation[start:stop], self.find_tail[start:stop], answers
-        )
+        return Questions(self.known[start:stop], self.relation[start:stop], self.find_tail[start:stop], answers)
 
     def triples(self) -> Ids:
         """Return (Q, 3) the triple behind every answer, question after question."""

@@ -1,8 +1,8 @@
 """Entities spread over workers: who owns which rows, their optimiser, and the way ids and codes travel.
 
-    group       the workers of a run and the collectives they share; a group of one needs no network
-    partition   virtual shards and the contiguous rows each worker owns
-    exchange    ids out to owners, codes back, with gradient
-    table       a worker's learned rows and their row-wise optimiser
-    ranking     exact filtered ranks, counted where the candidates live
+group       the workers of a run and the collectives they share; a group of one needs no network
+partition   virtual shards and the contiguous rows each worker owns
+exchange    ids out to owners, codes back, with gradient
+table       a worker's learned rows and their row-wise optimiser
+ranking     exact filtered ranks, counted where the candidates live
 """

@@ -42,9 +42,7 @@ class Partition:
 
     def shards(self, worker: int) -> range:
         """Virtual shards of a worker."""
-        return range(
-            worker * self.num_shards // self.num_workers, (worker + 1) * self.num_shards // self.num_workers
-        )
+        return range(worker * self.num_shards // self.num_workers, (worker + 1) * self.num_shards // self.num_workers)
 
     def shard_rows(self, shard: int) -> tuple[int, int]:
         """First row of a virtual shard, and the row after its last."""

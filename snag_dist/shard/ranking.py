@@ -182,8 +182,7 @@ class _Ranker:
     def _queries(self, known: Tensor, questions: Questions, tile: slice) -> Tensor:
         relation = torch.from_numpy(questions.relation[tile]).to(known.device)
         find_tail = torch.from_numpy(questions.find_tail[tile]).to(known.device)
-        # Relations are brought to the type of the codes, so that a ranking in double turns by angles in
-        # double.
+        # Relations are brought to the type of the codes, so that a ranking in double turns by angles in double.
         rows = self.task.relations.index_select(0, relation).to(known.dtype)
         return self.task.scorer.query(known[tile], rows, find_tail)
 
@@ -197,8 +196,7 @@ class _Ranker:
         ]
 
     def _spread_targets(self, questions: Questions, scores: Tensor) -> Tensor:
-        # (Q,) scores of the right answers, from the owner's buffer: the very number their rivals are compared
-        # with.
+        # (Q,) scores of the right answers, from the owner's buffer: the number their rivals are compared with.
         question, column = questions.answers.queries(), self._local(questions.answers.values)
         here = np.flatnonzero(column >= 0)
         targets = torch.full((len(column),), -torch.inf, dtype=torch.float64, device=scores.device)

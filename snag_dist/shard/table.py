@@ -153,7 +153,9 @@ class RowwiseAdagradConfig(Config):
         return RowwiseAdagrad(rows, self)
 
 
-TableConfig = Annotated[AdamConfig | LazyAdamConfig | RowwiseAdagradConfig, Field(discriminator="kind"), default_kind("adam")]
+TableConfig = Annotated[
+    AdamConfig | LazyAdamConfig | RowwiseAdagradConfig, Field(discriminator="kind"), default_kind("adam")
+]
 
 
 class EntityTable:

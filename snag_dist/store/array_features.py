@@ -47,6 +47,10 @@ class ArrayConfig(Config):
         """List the files that are read."""
         return [self.path]
 
+    def weights(self) -> list[str]:
+        """Return the hashes of the models that make the vectors: none."""
+        return []
+
     def open(self, store: Store, scratch: Path) -> Modality:
         """Check an array's shape and join its vectors to the rows of a store.
 

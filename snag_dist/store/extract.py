@@ -87,7 +87,13 @@ def extract(
     identities = {name: _identity(name, config) for name, config in features.items()}
     done = {name: _existing(store, name, identity, overwrite) for name, identity in identities.items()}
     # All sources are opened before the first vector is made, so that a wrong one is told at once.
-    tables = [_open(store, name, config, identities[name]) for name, config in features.items() if done[name] is None]
+    missing = {name: config for name, config in features.items() if done[name] is None}
+    try:
+        tables = [_open(store, name, config, identities[name]) for name, config in missing.items()]
+    except (ConfigError, DataError):
+        for name in missing:
+            _discard(_plan(store, name, missing[name]))
+        raise
     made = {table.name: _make(table, progress) for table in tables}
     return {name: manifest or made[name] for name, manifest in done.items()}
 
@@ -100,7 +106,7 @@ def _identity(name: str, config: FeatureConfig) -> str:
     for file in config.files():
         if not file.is_file():
             raise DataError(f"{file}: features.{name}: expected a file, found none; mend the path")
-    hashes = [hash_file(file) for file in config.files()]
+    hashes = [hash_file(file) for file in config.files()] + config.weights()
     return hash_tree([FORMAT_VERSION, without_places(config.model_dump()), hashes])
 
 
@@ -126,24 +132,16 @@ def _existing(store: Store, name: str, identity: str, overwrite: bool) -> Featur
 
 
 def _open(store: Store, name: str, config: FeatureConfig, identity: str) -> _Table:
-    folder = store.feature_folder(name)
-    partial = folder.with_name(f"{name}.partial")
-    plan = PartPlan(partial, config.dtype, store.num_entities, store.virtual_shards)
+    plan = _plan(store, name, config)
     _prepare_folder(plan, {"identity": identity, "store": store.fingerprint})
-    try:
-        if isinstance(config, ArrayConfig):
-            modality = config.open(store, partial / _SCRATCH)
-        else:
-            modality = config.open(store)
-        if not len(modality.rows):
-            unknown = f" ({len(modality.unknown_keys)} keys are unknown)" if modality.unknown_keys else ""
-            raise DataError(
-                f"{modality.source}: features.{name}: no entity of the store has the modality{unknown}; "
-                "compare the keys of both"
-            )
-    except (ConfigError, DataError):
-        shutil.rmtree(partial)
-        raise
+    scratch = plan.folder / _SCRATCH
+    modality = config.open(store, scratch) if isinstance(config, ArrayConfig) else config.open(store)
+    if not len(modality.rows):
+        unknown = f" ({len(modality.unknown_keys)} keys are unknown)" if modality.unknown_keys else ""
+        raise DataError(
+            f"{modality.source}: features.{name}: no entity of the store has the modality{unknown}; "
+            "compare the keys of both"
+        )
     if modality.unknown_keys:
         _LOG.warning(
             "%s: %d keys are not in the store and their vectors are not used, e.g. %s",
@@ -152,6 +150,17 @@ def _open(store: Store, name: str, config: FeatureConfig, identity: str) -> _Tab
             ", ".join(modality.unknown_keys[:3]),
         )
     return _Table(store, name, config, identity, modality, plan)
+
+
+def _plan(store: Store, name: str, config: FeatureConfig) -> PartPlan:
+    partial = store.feature_folder(name).with_name(f"{name}.partial")
+    return PartPlan(partial, config.dtype, store.num_entities, store.virtual_shards)
+
+
+def _discard(plan: PartPlan) -> None:
+    """Remove a table that was not begun; parts that an interrupted extraction made are kept."""
+    if not any((plan.folder / MARKS).glob("*.npz")):
+        shutil.rmtree(plan.folder, ignore_errors=True)
 
 
 def _prepare_folder(plan: PartPlan, tree: dict[str, str]) -> None:

@@ -100,7 +100,7 @@ def ingest(config: IngestConfig, path: Path, *, progress: Progress = no_progress
 
     Args:
         config: the source, and how it is stored.
-        path: folder of the store.
+        path: folder of the store, on a file system that all nodes of the cluster share.
         progress: told about triples written.
 
     Returns:

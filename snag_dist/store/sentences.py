@@ -60,6 +60,14 @@ class TextConfig(Config):
         """List the files that are read."""
         return [self.source.path]
 
+    def weights(self) -> list[str]:
+        """Return the hash of the model that makes the vectors.
+
+        Raises:
+            DataError: the encoder's model is not found.
+        """
+        return [resolve(self.encoder).record.weights_sha256]
+
     def open(self, store: Store) -> Modality:
         """Read the sentences and join them to the rows of a store.
 

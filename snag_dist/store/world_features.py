@@ -34,6 +34,14 @@ class WorldTextConfig(Config):
         """List the files that are read: none."""
         return []
 
+    def weights(self) -> list[str]:
+        """Return the hash of the model that makes the vectors.
+
+        Raises:
+            DataError: the encoder's model is not found.
+        """
+        return [resolve(self.encoder).record.weights_sha256]
+
     def open(self, store: Store) -> Modality:
         """Write the sentences of all entities.
 
@@ -58,6 +66,10 @@ class WorldPixelsConfig(Config):
 
     def files(self) -> list[Path]:
         """List the files that are read: none."""
+        return []
+
+    def weights(self) -> list[str]:
+        """Return the hashes of the models that make the vectors: none."""
         return []
 
     def open(self, store: Store) -> Modality:

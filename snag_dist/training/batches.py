@@ -1,8 +1,8 @@
 """Slices of the global batch, one worker's share at a time.
 
 From memory, an epoch is one keyed permutation of the triples, a bijection that is computed and never stored; every
-worker takes its slice of each global batch. From a stream, triples are shuffled in windows (see `snag_dist.store.stream`).
-Either way batches are a function of seed, epoch and step, the same at any number of workers.
+worker takes its slice of each global batch. From a stream, triples are shuffled in windows, see
+`snag_dist.store.stream`. Either way batches are a function of seed, epoch and step, the same at any number of workers.
 """
 
 from abc import ABC, abstractmethod

@@ -13,7 +13,6 @@ or none. Nothing in it depends on the number of workers, and there is no random 
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -98,7 +97,7 @@ class Checkpoints:
         write_json(partial / "manifest.json", manifest)
         final = self._folder / name
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
+        partial.replace(final)
         _point(self._folder / "LATEST", name)
         if best:
             _point(self._folder / "BEST", name)
@@ -166,7 +165,7 @@ def read_cursor(folder: Path) -> Cursor | None:
 def _point(path: Path, name: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(name + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> dict[str, dict[str, Any]]:

@@ -40,9 +40,9 @@ class EngineConfig(Config):
     @model_validator(mode="after")
     def _check_masters(self) -> Self:
         if self.precision == "bfloat16" and self.zero_stage == 0:
-            raise ValueError("precision bfloat16 keeps its float32 weights in ZeRO's partitions; set zero_stage to 1 or 2")
+            raise ValueError("bfloat16 keeps its float32 weights in ZeRO's partitions; set zero_stage to 1 or 2")
         if self.precision == "float64" and self.zero_stage > 0:
-            raise ValueError("precision float64 is for parity runs and knows no ZeRO; set zero_stage to 0")
+            raise ValueError("float64 is for parity runs and knows no ZeRO; set zero_stage to 0")
         return self
 
 

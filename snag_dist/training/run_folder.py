@@ -1,17 +1,16 @@
 """Where a run keeps its files; the folder alone is enough to continue or to evaluate it.
 
-    config.json           the resolved recipe
-    run.json              what the run belongs to (store fingerprint, versions), and how far it is
-    log.jsonl             one line per log interval
-    tensorboard/          the same as scalars
-    checkpoints/          step-00000123/, LATEST, BEST (see snag_dist.training.checkpoint)
-    ranks/<split>/        per-query ranks, Parquet
-    metrics-<split>.json  evaluation report: metrics, slices, protocol
-    ray/                  what Ray Train keeps of its own
+config.json           the resolved recipe
+run.json              what the run belongs to (store fingerprint, versions), and how far it is
+log.jsonl             one line per log interval
+tensorboard/          the same as scalars
+checkpoints/          step-00000123/, LATEST, BEST (see snag_dist.training.checkpoint)
+ranks/<split>/        per-query ranks, Parquet
+metrics-<split>.json  evaluation report: metrics, slices, protocol
+ray/                  what Ray Train keeps of its own
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,4 +84,4 @@ def write_json(path: Path, tree: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

@@ -1,6 +1,6 @@
 """One optimisation step over entities that live on many workers.
 
-    ids -> owners -> rows and features -> noise -> encode -> codes travel -> score, loss -> backward -> both optimisers
+ids -> owners -> rows and features -> noise -> encode -> codes travel -> score, loss -> backward -> both optimisers
 """
 
 import time

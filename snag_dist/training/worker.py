@@ -46,7 +46,8 @@ class WorkerContext:
     Attributes:
         group: its place among the workers; the process group is up.
         triples: the (T, 3) training triples, where they are in memory.
-        stream: this worker's slices (b, 3) from the step the run goes on with, and how they were cut, where they are not.
+        stream: where they are not, this worker's slices (b, 3) from the step the run goes on with, and how they were
+            cut.
         report: tells the controller how the run stands; a barrier.
         threads: of this worker's arithmetic.
     """
@@ -63,22 +64,22 @@ class Worker:
 
     def __init__(self, recipe: Recipe, context: WorkerContext):
         torch.set_num_threads(context.threads)
-        self._recipe = recipe
+        self.recipe = recipe
         self._context = context
         self._group = context.group
         self._folder = RunFolder(recipe.run_path)
         store = open_store(recipe.store)
         check_store(store, self._folder)
-        self._store = store
-        self._partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
-        self._features = open_features(store, recipe.used_modalities, self._partition.rows(self._group.rank))
-        facts = GraphFacts(store.num_entities, store.num_relations, describe(self._features))
+        self.store = store
+        self.partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
+        self.features = open_features(store, recipe.used_modalities, self.partition.rows(self._group.rank))
+        facts = GraphFacts(store.num_entities, store.num_relations, describe(self.features))
         task = recipe.method.build_completion(facts, recipe.seed)
         dtype = DTYPES[recipe.train.engine.precision]
         row_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         table = EntityTable(
             recipe.table,
-            self._partition,
+            self.partition,
             self._group,
             width=recipe.method.encoder.width,
             bound=task.scorer.entity_bound,
@@ -88,15 +89,15 @@ class Worker:
         self.stepper = Stepper(
             task,
             table,
-            self._features,
-            Exchange(self._group, self._partition),
+            self.features,
+            Exchange(self._group, self.partition),
             self._group,
             recipe.train.engine,
             clip_norm=recipe.train.clip_norm,
             micro_batch=-(-recipe.train.batch_size // self._group.size),
         )
-        self.checkpoints = Checkpoints(self._folder.checkpoints, self._partition, self._group, store.fingerprint)
-        self._scoring = Scoring(recipe, store, self._folder, self._partition, self._group, self.stepper, self._features)
+        self.checkpoints = Checkpoints(self._folder.checkpoints, self.partition, self._group, store.fingerprint)
+        self._scoring = Scoring(recipe, store, self._folder, self.partition, self._group, self.stepper, self.features)
 
     def train(self) -> dict[str, Any]:
         """Train, select on dev, and score the test split once, with the best checkpoint. A collective.
@@ -104,13 +105,13 @@ class Worker:
         Returns:
             The evaluation report of the test split, as a plain tree; the same on every worker.
         """
-        recipe = self._recipe
+        recipe = self.recipe
         source = self._source()
         train_triples = self._context.triples
         known = TruthIndex.build(
-            self._store.triples("train") if train_triples is None else train_triples,
-            self._store.num_entities,
-            self._store.num_relations,
+            self.store.triples("train") if train_triples is None else train_triples,
+            self.store.num_entities,
+            self.store.num_relations,
         )
         telemetry = Telemetry(self._folder, self._group.rank)
         dev = self._dev_triples()
@@ -147,18 +148,18 @@ class Worker:
         return self._scoring.score_split(split, cursor)
 
     def _source(self) -> TripleSource:
-        train = self._recipe.train
+        train = self.recipe.train
         if self._context.triples is not None:
-            return MemoryTriples(self._context.triples, train.batch_size, self._group, self._recipe.seed)
+            return MemoryTriples(self._context.triples, train.batch_size, self._group, self.recipe.seed)
         assert self._context.stream is not None
         return StreamedTriples(*self._context.stream, self._group.rank)
 
     def _dev_triples(self) -> Ids:
-        dev = self._store.triples("valid")
-        limit = self._recipe.evaluate.max_dev_triples
+        dev = self.store.triples("valid")
+        limit = self.recipe.evaluate.max_dev_triples
         if not limit or len(dev) <= limit:
             return dev
-        chosen = Stream(self._recipe.seed, "dev/sample").permute(torch.arange(limit), len(dev)).numpy()
+        chosen = Stream(self.recipe.seed, "dev/sample").permute(torch.arange(limit), len(dev)).numpy()
         return dev[np.sort(chosen)]
 
 

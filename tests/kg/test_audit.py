@@ -41,8 +41,7 @@ def report() -> AuditReport:
 
 def test_lines_and_duplicates(report: AuditReport) -> None:
     counts = {
-        name: (split.num_lines, split.num_distinct, split.num_duplicates)
-        for name, split in report.splits.items()
+        name: (split.num_lines, split.num_distinct, split.num_duplicates) for name, split in report.splits.items()
     }
     assert counts == {"train": (15, 15, 0), "valid": (3, 2, 1), "test": (2, 2, 0)}
 
@@ -145,9 +144,7 @@ def test_json_round_trip(report: AuditReport) -> None:
 
 
 def test_a_graph_of_train_alone() -> None:
-    graph = Graph(
-        ("a", "b"), ("r",), {"train": np.array([[0, 0, 1], [1, 0, 0]])}, skipped_literals={"train": 7}
-    )
+    graph = Graph(("a", "b"), ("r",), {"train": np.array([[0, 0, 1], [1, 0, 0]])}, skipped_literals={"train": 7})
     report = audit(graph, config=CONFIG)
     assert report.overlaps == ()
     assert report.leaks == ()

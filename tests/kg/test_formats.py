@@ -66,8 +66,7 @@ def test_labels_are_joined_by_key_and_fall_back_to_it(tmp_path: Path) -> None:
 OPENKE_ERRORS = {
     "unknown entity": (
         {"train2id.txt": "3\n0 1 0\n0 9 1\n2 3 0\n"},
-        "train2id.txt line 3: tail id 9 is not in [0, 5); "
-        "mend the triple or add its entity to the list of entity keys",
+        "train2id.txt line 3: tail id 9 is not in [0, 5); mend the triple or add its entity to the list of entity keys",
     ),
     "unknown relation, once": (
         {"train2id.txt": "30\n" + "2 4 0\n" * 29 + "2 4 2\n"},
@@ -102,8 +101,7 @@ OPENKE_ERRORS = {
     ),
     "key twice": (
         {"entity2id.txt": "5\nA 0\nB 1\nC 2\nB 3\nD 4\n"},
-        "entity2id.txt line 5: entity key 'B' already stands in line 3; "
-        "keys must be distinct, so rename or merge them",
+        "entity2id.txt line 5: entity key 'B' already stands in line 3; keys must be distinct, so rename or merge them",
     ),
     "id twice": (
         {"entity2id.txt": "5\nA 0\nB 1\nC 2\nD 1\nE 4\n"},
@@ -111,8 +109,7 @@ OPENKE_ERRORS = {
     ),
     "id beyond the count": (
         {"entity2id.txt": "5\nA 0\nB 1\nC 2\nD 3\nE 5\n"},
-        "entity2id.txt line 6: entity id 5 is not in [0, 5); "
-        "ids must be 0, 1, 2, ... without gaps, one a line",
+        "entity2id.txt line 6: entity id 5 is not in [0, 5); ids must be 0, 1, 2, ... without gaps, one a line",
     ),
     "key without id": (
         {"entity2id.txt": "1\nLondon\n"},
@@ -257,8 +254,7 @@ def test_tsv_with_ids_alone_uses_them_as_keys(tmp_path: Path) -> None:
 def test_tsv_errors(tmp_path: Path) -> None:
     folder = write(tmp_path, KEYED | {"valid.tsv": "Cy\tlikes\tAda\nBo\tlikes\n"})
     assert error_of(lambda: read_tsv(folder, with_ids=False), folder) == (
-        "valid.tsv line 2: expected head, relation, tail separated by tabs, got 'Bo\\tlikes'; "
-        "mend or remove the line"
+        "valid.tsv line 2: expected head, relation, tail separated by tabs, got 'Bo\\tlikes'; mend or remove the line"
     )
     write(folder, {"valid.tsv": "Cy\t \tAda\n"})
     assert "valid.tsv line 1: expected head, relation, tail" in error_of(
@@ -270,8 +266,7 @@ def test_tsv_errors(tmp_path: Path) -> None:
     )
     (folder / "valid.tsv").unlink()
     assert error_of(lambda: read_tsv(folder, with_ids=False), folder) == (
-        f"{folder}: expected valid.tsv or valid.txt, found none; "
-        "check the folder, or name the files one by one"
+        f"{folder}: expected valid.tsv or valid.txt, found none; check the folder, or name the files one by one"
     )
     assert error_of(lambda: read_tsv({"dev": folder / "valid.tsv"}, with_ids=False), folder) == (
         "split 'dev': no such split; name the files train, valid, test"
@@ -318,18 +313,15 @@ def test_ntriples(tmp_path: Path) -> None:
 NTRIPLES_ERRORS = {
     "no full stop": (
         "<a> <b> <c>\n",
-        "valid.nt line 1: expected '<subject> <predicate> <object> .', got '<a> <b> <c>'; "
-        "mend or remove the line",
+        "valid.nt line 1: expected '<subject> <predicate> <object> .', got '<a> <b> <c>'; mend or remove the line",
     ),
     "a literal as subject": (
         '<a> <b> <c> .\n"a" <b> <c> .\n',
-        "valid.nt line 2: expected '<subject> <predicate> <object> .', got '\"a\" <b> <c> .'; "
-        "mend or remove the line",
+        "valid.nt line 2: expected '<subject> <predicate> <object> .', got '\"a\" <b> <c> .'; mend or remove the line",
     ),
     "a blank node as predicate": (
         "<a> _:b <c> .\n",
-        "valid.nt line 1: expected '<subject> <predicate> <object> .', got '<a> _:b <c> .'; "
-        "mend or remove the line",
+        "valid.nt line 1: expected '<subject> <predicate> <object> .', got '<a> _:b <c> .'; mend or remove the line",
     ),
     "half a surrogate pair": (
         "<a> <b> <x\\uD83D> .\n",
@@ -388,9 +380,7 @@ COLUMN_ERRORS = {
         "cast the column, and drop rows without a value",
     ),
     "lengths": (
-        TripleColumns(
-            "triples.parquet", np.zeros(2, dtype=int), np.zeros(1, dtype=int), np.zeros(2, dtype=int)
-        ),
+        TripleColumns("triples.parquet", np.zeros(2, dtype=int), np.zeros(1, dtype=int), np.zeros(2, dtype=int)),
         "triples.parquet: expected columns of one length, got head 2, relation 1, tail 2; write it anew",
     ),
     "no rows": (columns(), "triples.parquet: expected triples, found none; an empty split cannot be used"),
@@ -422,9 +412,7 @@ def test_repeated_keys_of_a_table() -> None:
         ("FB15k-237", (14_541, 237, 272_115, 17_535, 20_466)),
     ],
 )
-def test_published_folders(
-    published: Callable[[str], Path], tmp_path: Path, name: str, sizes: tuple[int, ...]
-) -> None:
+def test_published_folders(published: Callable[[str], Path], tmp_path: Path, name: str, sizes: tuple[int, ...]) -> None:
     folder = published(name)
     start = time.perf_counter()
     graph = read_openke(folder)
@@ -433,10 +421,7 @@ def test_published_folders(
     assert (graph.num_entities, graph.num_relations, *counts) == sizes
     # The same triples through keys: another numbering, the same graph.
     for split, triples in graph.triples.items():
-        rows = (
-            f"{graph.entities[h]}\t{graph.relations[r]}\t{graph.entities[t]}\n"
-            for h, r, t in triples.tolist()
-        )
+        rows = (f"{graph.entities[h]}\t{graph.relations[r]}\t{graph.entities[t]}\n" for h, r, t in triples.tolist())
         (tmp_path / f"{split}.tsv").write_text("".join(rows), encoding="utf-8")
     keyed = read_tsv(tmp_path, with_ids=False)
     for split, triples in graph.triples.items():

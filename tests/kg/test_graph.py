@@ -45,9 +45,7 @@ def test_id_out_of_range(triple: tuple[int, int, int], message: str) -> None:
 
 
 def test_wrong_shape_split_or_labels() -> None:
-    with pytest.raises(
-        DataError, match=r"split 'train': expected a \(T, 3\) int64 array .* got \(1, 2\) int64"
-    ):
+    with pytest.raises(DataError, match=r"split 'train': expected a \(T, 3\) int64 array .* got \(1, 2\) int64"):
         Graph(("a",), ("r",), {"train": np.zeros((1, 2), dtype=np.int64)})
     with pytest.raises(DataError, match=r"got \(1, 3\) int32"):
         Graph(("a",), ("r",), {"train": np.zeros((1, 3), dtype=np.int32)})  # pyright: ignore

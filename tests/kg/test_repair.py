@@ -24,10 +24,7 @@ def graph_of(num_entities: int, num_relations: int, **splits: np.ndarray) -> Gra
 
 def keys(graph: Graph, split: str) -> set[tuple[str, str, str]]:
     rows = graph.split(split).tolist()
-    return {
-        (graph.entities[head], graph.relations[relation], graph.entities[tail])
-        for head, relation, tail in rows
-    }
+    return {(graph.entities[head], graph.relations[relation], graph.entities[tail]) for head, relation, tail in rows}
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +129,7 @@ def test_the_only_triple_of_a_relation_stays_in_train() -> None:
     # Its entities are linked by relation 0 many times, so nothing else holds it; its quota is 1 of 1.
     pairs = [(head, 0, tail) for head in range(6) for tail in range(6, 12)]
     for seed in range(5):
-        repaired, _ = repair_splits(
-            graph_of(12, 2, train=array([*pairs, (0, 1, 6)])), dev_share=0.9, seed=seed
-        )
+        repaired, _ = repair_splits(graph_of(12, 2, train=array([*pairs, (0, 1, 6)])), dev_share=0.9, seed=seed)
         assert ("e0", "r1", "e6") in keys(repaired, "train")
 
 

@@ -106,9 +106,7 @@ def test_ids_of_a_ninety_million_entity_graph_do_not_overflow() -> None:
 
 
 def test_a_foreign_triple_is_refused() -> None:
-    with pytest.raises(
-        DataError, match="triple 1: tail id 5 is not in the graph of 5 entities and 3 relations"
-    ):
+    with pytest.raises(DataError, match="triple 1: tail id 5 is not in the graph of 5 entities and 3 relations"):
         TruthIndex.build(np.array([[0, 0, 1], [0, 0, 5]]), num_entities=5, num_relations=3)
 
 

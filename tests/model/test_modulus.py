@@ -19,7 +19,8 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 def draw(rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(rows, width, dtype=dtype, generator=torch.Generator().manual_seed(7 * rows + width)).requires_grad_()
+    generator = torch.Generator().manual_seed(7 * rows + width)
+    return torch.randn(rows, width, dtype=dtype, generator=generator).requires_grad_()
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])

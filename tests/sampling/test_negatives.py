@@ -1,5 +1,6 @@
 """What every sampler promises: no known truth among the negatives, and draws that do not depend on the slice."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -66,7 +67,7 @@ class TestEverySampler:
         edges = [(block.start, block.stop) for block in corrupted.negatives]
         assert edges[0][0] == 0
         assert edges[-1][1] == len(corrupted.triple)
-        assert all(before[1] == after[0] for before, after in zip(edges, edges[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(edges))
 
     def test_steps_differ(self, config: Any, sides: Any, triples: np.ndarray, truth: TruthIndex) -> None:
         sampler = config(num=9, sides=sides).build(truth)

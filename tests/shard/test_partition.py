@@ -1,5 +1,7 @@
 """Ranges of rows: balanced, whole shards, and the same however many workers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,15 @@ from snag_dist.errors import ResourceError
 from snag_dist.shard.partition import Partition, shard_bounds
 
 
-@pytest.mark.parametrize(("entities", "shards", "workers"), [(100, 64, 1), (100, 64, 4), (7, 5, 5), (3, 64, 64), (12842, 64, 3)])
+@pytest.mark.parametrize(
+    ("entities", "shards", "workers"), [(100, 64, 1), (100, 64, 4), (7, 5, 5), (3, 64, 64), (12842, 64, 3)]
+)
 def test_workers_cover_all_rows_in_whole_shards(entities: int, shards: int, workers: int) -> None:
     partition = Partition(entities, shards, workers)
     bounds = partition.bounds()
     assert bounds[0] == 0
     assert bounds[-1] == entities
-    assert [partition.rows(worker) for worker in range(workers)] == list(zip(bounds, bounds[1:], strict=False))
+    assert [partition.rows(worker) for worker in range(workers)] == list(pairwise(bounds))
     owned = [shard for worker in range(workers) for shard in partition.shards(worker)]
     assert owned == list(range(shards))
     starts = [partition.shard_rows(shard)[0] for shard in range(shards)]

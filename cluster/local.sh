@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# A Ray head on this machine, with token authentication, that jobs can be submitted to. Ctrl-C ends it and its workers.
+#
+#   cluster/local.sh                       # terminal 1
+#   source cluster/local.env               # terminal 2: address and token
+#   ray job submit --working-dir . -- python jobs/train.py --recipe jobs/recipes/world.toml \
+#       --set store="$PWD/stores/world" --set runs="$PWD/runs"
+set -euo pipefail
+cd "$(dirname "$0")"
+port="${RAY_DASHBOARD_PORT:-8265}"
+umask 077
+token="$(python -c 'import secrets; print(secrets.token_hex(32))')"
+cat > local.env <<EOF
+export RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN=$token
+export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port
+EOF
+trap 'rm -f local.env' EXIT
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$token"
+ray start --head --block --dashboard-host=127.0.0.1 --dashboard-port="$port"

@@ -1,0 +1,71 @@
+"""Recipes that come along resolve; what a person can get wrong in one is told in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from snag_dist.errors import ConfigError
+from snag_dist.training.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[1] / "jobs" / "recipes"
+WORLD = RECIPES / "world.toml"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_resolves_with_its_variants(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.with_variants()[0].name == recipe.name
+    # What workers are handed is the same recipe again.
+    assert type(recipe).model_validate(recipe.to_tree()).to_tree() == recipe.to_tree()
+
+
+def test_data_stands_for_the_folder() -> None:
+    recipe = load_recipe(RECIPES / "db15k.toml", ["data=/somewhere"])
+    assert str(recipe.ingest.source.folder) == "/somewhere"
+    assert str(recipe.features["text"].source.path) == "/somewhere/entities.tsv"
+
+
+def test_overrides_and_variants() -> None:
+    recipe = load_recipe(WORLD, ["train.lr=0.5", "method.encoder.fusion.kind=graph", "name=other"])
+    assert recipe.train.lr == 0.5
+    assert recipe.method.encoder.fusion.kind == "graph"
+    runs = {run.name: run for run in recipe.with_variants()}
+    assert runs["other-gmnm-off"].method.noise.kind == "none"
+    assert runs["other-gmnm-off"].store == recipe.store
+
+
+BAD = {
+    "unknown field": (["train.lrr=1"], r"train\.lrr: no such field, got 1; remove it or mend its name"),
+    "wrong type": (["train.epochs=many"], r"train\.epochs: .*integer.*got 'many'; mend it"),
+    "unknown kind": (["method.encoder.fusion.kind=magic"], r"method\.encoder\.fusion: .*'magic'.*'attention'"),
+    "unknown source": (["ingest.source.kind=csv"], r"ingest\.source: .*'csv'.*'openke'"),
+    "out of range": (["method.noise.probability=1.5"], r"probability: .*less than or equal to 1, got 1\.5"),
+    "no value": (["train.epochs"], r"--set 'train\.epochs': expected a\.b\.c=value"),
+    "through a value": (["name.x=1"], r"--set name\.x: 'name' is a value \('world'\), not a section"),
+    "name with a slash": (["name=a/b"], r"name: .*match pattern.*got 'a/b'"),
+    "variant of shared data": (['variants={a={"ingest.seed"=1}}'], r"variant 'a' changes 'ingest\.seed', which all"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_with_a_recipe_is_told_in_one_line(case: str) -> None:
+    overrides, message = BAD[case]
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(WORLD, overrides)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith((str(WORLD), "--set"))
+
+
+def test_a_missing_or_broken_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: expected a recipe file, found none"):
+        load_recipe(tmp_path / "nowhere.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(ConfigError, match=r"broken\.toml: expected TOML, got: "):
+        load_recipe(broken)
+
+
+def test_a_variant_with_an_unknown_field_is_named() -> None:
+    recipe = load_recipe(WORLD, ['variants={bad={"train.lrr"=1}}'])
+    with pytest.raises(ConfigError, match=r"variants\.bad: train\.lrr: no such field"):
+        recipe.with_variants()

@@ -1,0 +1,74 @@
+"""Run a function in several processes that talk over gloo on loopback, as the workers of a run do."""
+
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from snag_dist.shard.group import Group
+
+_SECONDS = 240
+
+
+def run_distributed(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
+    """Call `function(group, *arguments)` in `world_size` processes and return the results by rank.
+
+    The function must be importable by name, and arguments and results picklable. A failure in a worker fails the test
+    with the worker's traceback; workers that hang are ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_work, args=(function, rank, world_size, folder, arguments, results), daemon=True)
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        try:
+            found = _collect(results, world_size)
+        finally:
+            for process in processes:
+                process.terminate()
+                process.join()
+    return [found[rank] for rank in range(world_size)]
+
+
+def _collect(results: Any, world_size: int) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    end = time.monotonic() + _SECONDS
+    while len(found) < world_size:
+        try:
+            rank, value, failure = results.get(timeout=max(0.1, end - time.monotonic()))
+        except Empty:
+            missing = sorted(set(range(world_size)) - set(found))
+            raise AssertionError(f"workers {missing} did not answer within {_SECONDS} s") from None
+        assert failure is None, f"worker {rank}:\n{failure}"
+        found[rank] = value
+    return found
+
+
+def _work(
+    function: Callable[..., Any], rank: int, world_size: int, folder: str, arguments: tuple[Any, ...], results: Any
+) -> None:
+    os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    try:
+        rendezvous = Path(folder) / "rendezvous"
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
+        value = function(Group(rank, world_size), *arguments)
+        # Tensors would travel through shared memory that dies with this process.
+        results.put((rank, value, None))
+        dist.barrier()
+        dist.destroy_process_group()
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
+        raise

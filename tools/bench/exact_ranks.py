@@ -1,0 +1,83 @@
+"""Exact ranks of the test split against a plain numpy ranking of the same codes, and the speed of ranking."""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from workbench import group_of_one, make_recipe, make_worker
+
+from snag_dist.kg.truth import TruthIndex
+from snag_dist.ranking.metrics import RankMetrics
+from snag_dist.shard.ranking import rank_triples
+from snag_dist.training.scoring import encode_owned
+
+THREADS = 2
+
+
+def measure(store: Path, seed: int) -> dict[str, Any]:
+    """Rank the test split by both, with the codes of an untrained encoder, whose scores lie close together."""
+    with TemporaryDirectory() as runs, group_of_one() as group:
+        worker = make_worker(make_recipe(store, Path(runs), seed=seed), group, THREADS)
+        task, opened = worker.stepper.task, worker.store
+        codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32)
+        test = opened.triples("test")
+        every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])
+        truth = TruthIndex.build(every, opened.num_entities, opened.num_relations)
+        seconds: dict[str, float] = {}
+        tables = {}
+        for dtype in (torch.float32, torch.float64):
+            start = time.perf_counter()
+            tables[dtype] = rank_triples(
+                test,
+                codes=codes,
+                task=task,
+                truth=truth,
+                partition=worker.partition,
+                group=group,
+                budget_bytes=256 << 20,
+                dtype=dtype,
+            )
+            seconds[str(dtype)] = time.perf_counter() - start
+        relations = task.relations.detach().numpy().astype(np.float64)
+        radians = np.pi / task.scorer.relation_bound
+        plain = _rank_by_numpy(test, every, codes.numpy().astype(np.float64), relations * radians)
+    exact, fast = (RankMetrics.of(tables[dtype]).realistic for dtype in (torch.float64, torch.float32))
+    scores = len(tables[torch.float32]) * opened.num_entities
+    return {
+        "queries": len(tables[torch.float32]),
+        "candidates": opened.num_entities,
+        "threads": THREADS,
+        "mrr_numpy_float64": float(np.mean(1 / plain)),
+        "mrr_float64": exact.mrr,
+        "mrr_float32": fast.mrr,
+        "mrr_difference_float64": abs(exact.mrr - float(np.mean(1 / plain))),
+        "ranks_that_differ_float64": int((np.sort(tables[torch.float64].realistic) != np.sort(plain)).sum()),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "scores_per_second_float32": round(scores / seconds["torch.float32"]),
+    }
+
+
+def _rank_by_numpy(test: Any, every: Any, codes: Any, phases: Any) -> Any:
+    """Filtered realistic ranks, one query after another: tails and heads of every test triple."""
+    known_tails: dict[tuple[int, int], list[int]] = {}
+    known_heads: dict[tuple[int, int], list[int]] = {}
+    for head, relation, tail in every.tolist():
+        known_tails.setdefault((head, relation), []).append(tail)
+        known_heads.setdefault((relation, tail), []).append(head)
+    half = codes.shape[1] // 2
+    points = codes[:, :half] + 1j * codes[:, half:]
+    ranks: list[float] = []
+    for head, relation, tail in test.tolist():
+        turn = np.exp(1j * phases[relation])
+        for query, answer, known in (
+            (points[head] * turn, tail, known_tails[head, relation]),
+            (points[tail] * turn.conj(), head, known_heads[relation, tail]),
+        ):
+            distance = np.abs(query - points).sum(axis=1)
+            target = distance[answer]
+            distance[known] = np.inf
+            ranks.append((distance < target).sum() + 0.5 * (distance == target).sum() + 1.0)
+    return np.array(ranks)

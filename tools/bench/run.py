@@ -1,0 +1,80 @@
+"""Measure and record: python tools/bench/run.py NAME --store STORE [NAME ...]
+
+Every figure is printed and written to tools/bench/results/NAME.json, with command, date, machine and versions beside
+it. Figures that are compared come from one run.
+"""
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import exact_ranks
+import overhead
+import parity
+import step_throughput
+
+from snag_dist.training.launch import versions
+
+RESULTS = Path(__file__).parent / "results"
+
+BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "parity": parity.measure,
+    "exact_ranks": exact_ranks.measure,
+    "step_throughput": step_throughput.measure,
+    "overhead": overhead.measure,
+}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    load = os.getloadavg()[0]
+    return {"cpu": model, "cores": os.cpu_count(), "load_at_start": round(load, 2)}
+
+
+def main(
+    names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
+    store: Annotated[Path, typer.Option(help="Store to measure on, e.g. of jobs/recipes/db15k.toml.")],
+    seed: int = 0,
+) -> None:
+    """Run benchmarks and write down what they saw."""
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r}: expected one of {', '.join(BENCHMARKS)}")
+    for name in names:
+        machine, start = describe_machine(), time.time()
+        figures = BENCHMARKS[name](store.absolute(), seed)
+        command = ["python", "tools/bench/run.py", name, "--store", store.name, "--seed", str(seed)]
+        record = {
+            "name": name,
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": shlex.join(command),
+            "machine": machine,
+            "versions": versions(),
+            "seed": seed,
+            "wall_seconds": round(time.time() - start, 1),
+            "figures": figures,
+        }
+        text = json.dumps(record, indent=2)
+        print(text)
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

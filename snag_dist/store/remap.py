@@ -53,6 +53,6 @@ def _look_up(row_of_id: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np
 class PartNames(FilenameProvider):
     """Names the file of a write task by the place of its block: names sort in the order of the rows."""
 
-    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:  # noqa: ARG002 - Ray's signature
+    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
         """Return the template of a task's file names; Arrow fills in `{i}`, the file's number in the task."""
         return f"part-{task_index:06}-{{i}}.parquet"

@@ -231,3 +231,16 @@ def test_sentences_through_a_sentence_model_in_actors(ring_store: Store, tmp_pat
     vectors, _ = FeatureRows.open(ring_store, "text", 0, 600).gather(np.arange(600))
     by_source = vectors[ring_store.rows_of_source_ids]
     assert np.abs(by_source[0] - by_source[2]).max() < 1e-3 < np.abs(by_source[0] - by_source[1]).max()
+
+
+def test_another_model_under_the_same_name_is_another_way(ring_store: Store, tmp_path: Path, tiny_model: Path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "names.tsv").write_text("key\tname\ne1\ta city\n")
+    source = SentenceFileConfig(path=tmp_path / "names.tsv", columns=("name",))
+    features = {"text": TextConfig(source=source, encoder=SentenceTransformersConfig(model=str(model)))}
+    first = extract(features, ring_store.path)["text"]
+    assert extract(features, ring_store.path)["text"] == first
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(DataError, match=r"made in another way"):
+        extract(features, ring_store.path)

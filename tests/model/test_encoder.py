@@ -1,0 +1,86 @@
+"""The encoder as a whole: missing modalities, noise in training only, modalities by name."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
+from snag_dist.model.features import ColumnStatistics, EntityInputs
+from snag_dist.model.noise import GaussianNoiseConfig
+from snag_dist.random import Moment
+
+WIDTHS = {"text": 5, "vision": 3}
+FACTS = {
+    name: ModalityFacts(width, ColumnStatistics(torch.zeros(width), torch.ones(width))) for name, width in WIDTHS.items()
+}
+
+
+def make(**changes: Any) -> Encoder:
+    torch.manual_seed(0)
+    config = EncoderConfig.model_validate({"width": 8, **changes})
+    return Encoder(config, FACTS, GaussianNoiseConfig(probability=1.0).build())
+
+
+def inputs(num: int = 6) -> EntityInputs:
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randn(num, 8, generator=draw)
+    features = {name: torch.randn(num, width, generator=draw) for name, width in WIDTHS.items()}
+    present = {"text": torch.ones(num, dtype=torch.bool), "vision": torch.arange(num) % 2 == 0}
+    statistics = ColumnStatistics(torch.zeros(8), torch.ones(8))
+    return EntityInputs(torch.arange(num), rows, features, present, statistics)
+
+
+def with_vision(given: EntityInputs, vision: torch.Tensor) -> EntityInputs:
+    features = {**given.features, "vision": vision}
+    return EntityInputs(given.ids, given.rows, features, given.present, given.row_statistics)
+
+
+@pytest.mark.parametrize("impute", ["drop", "learned", "noise"])
+def test_what_stands_where_a_picture_is_missing_does_not_matter(impute: str) -> None:
+    encoder, given = make(projection={"impute": impute}), inputs()
+    other = given.features["vision"].clone()
+    other[1::2] = 1e3
+    before, after = encoder(given, 0, None), encoder(with_vision(given, other), 0, None)
+    torch.testing.assert_close(before.codes, after.codes)
+
+
+def test_a_dropped_token_is_masked_and_a_learned_one_takes_part() -> None:
+    given = inputs()
+    dropped = make(projection={"impute": "drop"})(given, 0, None).confidence
+    learned = make(projection={"impute": "learned"})(given, 0, None).confidence
+    # Tokens: graph, then the modalities by name.
+    assert torch.equal(dropped[1::2, 2], torch.zeros(3))
+    assert (learned > 0).all()
+
+
+def test_imputed_noise_is_keyed_by_seed_and_entity() -> None:
+    encoder, given = make(projection={"impute": "noise"}), inputs()
+    first, again, other = (encoder(given, seed, None).codes for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first[1::2], other[1::2])
+    assert torch.equal(first[::2], other[::2])
+
+
+def test_noise_and_dropout_are_for_training_only() -> None:
+    encoder, given = make(), inputs()
+    clean = encoder(given, 0, None).codes
+    assert torch.equal(clean, encoder(given, 0, None).codes)
+    noisy = encoder(given, 0, Moment(0, 0, 0)).codes
+    assert not torch.isclose(clean, noisy).all(dim=1).any()
+    assert torch.equal(noisy, encoder(given, 0, Moment(0, 0, 0)).codes)
+
+
+def test_the_order_of_modalities_changes_nothing() -> None:
+    torch.manual_seed(0)
+    turned = dict(reversed(FACTS.items()))
+    other = Encoder(EncoderConfig(width=8), turned, GaussianNoiseConfig().build())
+    assert other.modalities == make().modalities == ("text", "vision")
+
+
+def test_two_stacked_projections_and_a_projected_row_add_their_weights() -> None:
+    plain = sum(p.numel() for p in make().parameters())
+    stacked = sum(p.numel() for p in make(projections={"vision": {"layers": 2}}).parameters())
+    projected = sum(p.numel() for p in make(project_graph=True).parameters())
+    assert stacked - plain == 8 * 8 + 8
+    assert projected - plain == 8 * 8 + 8

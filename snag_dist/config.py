@@ -7,7 +7,7 @@ one and how to say, in one line, what is wrong with it.
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -28,8 +28,8 @@ def default_kind(kind: str) -> BeforeValidator:
 
     def fill_in(section: Any) -> Any:
         if isinstance(section, dict) and "kind" not in section:
-            return {"kind": kind, **section}
-        return section  # pyright: ignore[reportUnknownVariableType]
+            return {"kind": kind, **cast("dict[str, Any]", section)}
+        return cast(Any, section)
 
     return BeforeValidator(fill_in)
 
@@ -78,10 +78,10 @@ def set_path(tree: dict[str, Any], path: str, value: Any, place: str) -> None:
     *parents, leaf = path.split(".")
     node = tree
     for parent in parents:
-        child = node.setdefault(parent, {})
+        child: Any = node.setdefault(parent, {})
         if not isinstance(child, dict):
             raise ConfigError(f"{place} {path}: {parent!r} is a value ({child!r}), not a section; set it as a whole")
-        node = child
+        node = cast("dict[str, Any]", child)
     if leaf == "kind" and node.get("kind") != value:
         node.clear()
     node[leaf] = value

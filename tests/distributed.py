@@ -34,7 +34,7 @@ def run_distributed(function: Callable[..., Any], world_size: int, *arguments: A
         for process in processes:
             process.start()
         try:
-            found = _collect(results, world_size)
+            found = _collect(results, processes)
         finally:
             for process in processes:
                 process.terminate()
@@ -42,15 +42,19 @@ def run_distributed(function: Callable[..., Any], world_size: int, *arguments: A
     return [found[rank] for rank in range(world_size)]
 
 
-def _collect(results: Any, world_size: int) -> dict[int, Any]:
+def _collect(results: Any, processes: list[Any]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     end = time.monotonic() + _SECONDS
-    while len(found) < world_size:
+    while len(found) < len(processes):
+        # Asked before the queue: what a worker sent before it ended is still in there.
+        ended = {rank: process.exitcode for rank, process in enumerate(processes) if process.exitcode}
         try:
-            rank, value, failure = results.get(timeout=max(0.1, end - time.monotonic()))
+            rank, value, failure = results.get(timeout=1.0)
         except Empty:
-            missing = sorted(set(range(world_size)) - set(found))
-            raise AssertionError(f"workers {missing} did not answer within {_SECONDS} s") from None
+            missing = sorted(set(range(len(processes))) - set(found))
+            assert not ended, f"workers ended without an answer, exit codes by rank: {ended}"
+            assert time.monotonic() < end, f"workers {missing} did not answer within {_SECONDS} s"
+            continue
         assert failure is None, f"worker {rank}:\n{failure}"
         found[rank] = value
     return found

@@ -52,8 +52,8 @@ class SnagConfig(Config):
     def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""
         # fork_rng leaves the caller's generator as it was.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
             encoder = Encoder(self.encoder, facts.modalities, self.noise.build())
             scorer = self.scorer.build(self.encoder.width)
         return CompletionTask(encoder, scorer, self.loss.build(), facts.num_relations, seed)

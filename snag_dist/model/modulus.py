@@ -41,7 +41,8 @@ def modulus_distance(queries: Tensor, candidates: Tensor) -> Tensor:
         (Q, K) non-negative distances; differentiable in both arguments, with gradient zero where a coordinate
         coincides.
     """
-    return cast(Tensor, _AllPairs.apply(queries, candidates, pick(queries)))
+    distances = cast(Any, _AllPairs).apply(queries, candidates, pick(queries))
+    return cast(Tensor, distances)
 
 
 def modulus_distance_own(queries: Tensor, candidates: Tensor, index: Tensor) -> Tensor:
@@ -55,7 +56,8 @@ def modulus_distance_own(queries: Tensor, candidates: Tensor, index: Tensor) -> 
     Returns:
         (Q, K) distances; differentiable in queries and candidates.
     """
-    return cast(Tensor, _OwnPairs.apply(queries, candidates, index, pick(queries)))
+    distances = cast(Any, _OwnPairs).apply(queries, candidates, index, pick(queries))
+    return cast(Tensor, distances)
 
 
 class _AllPairs(torch.autograd.Function):
@@ -198,7 +200,7 @@ def _compiled_backward_own(queries: Tensor, candidates: Tensor, index: Tensor, g
 
 
 def _add_in_order(partial: list[Any]) -> Tensor:
-    total = torch.from_numpy(partial[0])
+    total = torch.as_tensor(partial[0])
     for later in partial[1:]:
-        total += torch.from_numpy(later)
+        total += torch.as_tensor(later)
     return total

@@ -151,7 +151,7 @@ class PerTripleSampler(NegativeSampler):
         return CorruptedTriples(positives, triple, find_tail, blocks)
 
     def _draw(self, stream: Stream, places: Ids) -> Ids:
-        return stream.integers(torch.from_numpy(places), self._config.num, self._truth.num_entities).numpy()
+        return stream.integers(torch.as_tensor(places), self._config.num, self._truth.num_entities).numpy()
 
     def _is_known(self, queries: Ids, find_tail: Mask, candidates: Ids) -> Mask:
         num = candidates.shape[1]

@@ -61,7 +61,10 @@ class CompletionBatch:
         """Return the batch on a device; `entities` stays, since the exchange routes it from the host."""
         if device.type == "cpu":
             return self
-        move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         blocks = tuple(CandidateBlock(b.start, b.stop, move(b.index), move(b.excluded)) for b in self.blocks)
         return CompletionBatch(
             self.entities,
@@ -90,18 +93,18 @@ def assemble(corrupted: CorruptedTriples, global_triples: int) -> CompletionBatc
         CandidateBlock(
             block.start,
             block.stop,
-            torch.from_numpy(piece.reshape(block.ids.shape)),
-            torch.from_numpy(block.excluded),
+            torch.as_tensor(piece.reshape(block.ids.shape)),
+            torch.as_tensor(block.excluded),
         )
         for block, piece in zip(corrupted.negatives, pieces[2:], strict=True)
     )
     queries_per_triple = len(corrupted.triple) / max(1, len(corrupted.positives))
     return CompletionBatch(
-        entities=torch.from_numpy(entities),
-        known=torch.from_numpy(np.where(corrupted.find_tail, head_position, tail_position)),
-        answer=torch.from_numpy(np.where(corrupted.find_tail, tail_position, head_position)),
-        relations=torch.from_numpy(corrupted.positives[corrupted.triple, 1]),
-        find_tail=torch.from_numpy(corrupted.find_tail),
+        entities=torch.as_tensor(entities),
+        known=torch.as_tensor(np.where(corrupted.find_tail, head_position, tail_position)),
+        answer=torch.as_tensor(np.where(corrupted.find_tail, tail_position, head_position)),
+        relations=torch.as_tensor(corrupted.positives[corrupted.triple, 1]),
+        find_tail=torch.as_tensor(corrupted.find_tail),
         blocks=blocks,
         share=1.0 / (global_triples * max(1.0, queries_per_triple)),
     )
@@ -126,8 +129,8 @@ class CompletionTask(nn.Module):
 
     def queries(self, known: Tensor, relations: Tensor, find_tail: Tensor) -> Tensor:
         """Queries (Q, D) from codes (Q, D) of the given entities and relation ids (Q,)."""
-        # A lookup as a product of tables would gather the same rows; index_select has the cheap, ordered backward.
-        return self.scorer.query(known, self.relations.index_select(0, relations), find_tail)
+        rows = self.relations.index_select(0, relations).to(known.dtype)
+        return self.scorer.query(known, rows, find_tail)
 
     def loss(self, codes: Tensor, batch: CompletionBatch) -> LossReport:
         """Cost of a slice, scaled so that the slices of all workers add up to the mean over the global batch.

@@ -175,7 +175,7 @@ class Engine:
             else:
                 values = {"weight": safe_get_full_fp32_param(parameter)}
                 values |= {moment: safe_get_full_optimizer_state(parameter, moment) for moment in _MOMENTS}
-            state |= {f"{kind}/{name}": value.detach().clone() for kind, value in values.items()}
+            state |= {f"{kind}/{name}": cast(Tensor, value).detach().clone() for kind, value in values.items()}
         state["step"] = max(own["step"] for own in self._optimizer.state.values()).clone()
         return state
 

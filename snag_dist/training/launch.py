@@ -107,11 +107,13 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     group = Group(context.get_world_rank(), context.get_world_size(), device)
-    triples = ray.get(settings["triples"]) if "triples" in settings else None
+    triples: Any = ray.get(settings["triples"]) if "triples" in settings else None
     stream: tuple[Iterator[Ids], StreamPlan] | None = None
     if "stream" in settings:
         plan, first_step = settings["stream"]
-        stream = iterate_batches(ray.train.get_dataset_shard("train"), plan, first_step=first_step), plan
+        shard = ray.train.get_dataset_shard("train")
+        assert shard is not None
+        stream = iterate_batches(shard, plan, first_step=first_step), plan
     worker = Worker(
         recipe,
         WorkerContext(
@@ -155,6 +157,8 @@ def connect(cluster: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # Workers share cores with Ray Data: an idle thread that spins takes its core from the others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     try:

@@ -22,7 +22,7 @@ from snag_dist.store.gather import FeatureRows
 from snag_dist.task.completion import CompletionBatch, CompletionTask
 from snag_dist.training.engine import DTYPES, Engine, EngineConfig
 
-PHASES = ("data", "exchange", "encode", "score", "backward", "step")
+PHASES: tuple[str, ...] = ("data", "exchange", "encode", "score", "backward", "step")
 """Parts of a step whose time is logged."""
 
 
@@ -31,7 +31,7 @@ class Stopwatch:
 
     def __init__(self, device: torch.device):
         self._cuda = device.type == "cuda"
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

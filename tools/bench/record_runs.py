@@ -1,0 +1,75 @@
+"""Record finished runs as one result: python tools/bench/record_runs.py NAME RUN_FOLDER [RUN_FOLDER ...]
+
+Reads what each run left behind (metrics of the test split, config, log) and writes tools/bench/results/NAME.json: test
+ranks beside protocol, choices, wall time and versions.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from run import RESULTS, describe_machine
+
+from snag_dist.evaluation.report import read_report
+from snag_dist.training.run_folder import RunFolder
+
+
+def describe(folder: RunFolder) -> dict[str, Any]:
+    """Figures of one run."""
+    report = read_report(folder.metrics("test"))
+    config, status = folder.read_config(), folder.read_status()
+    lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    losses = [line for line in lines if "loss" in line]
+    test = report.metrics.realistic
+    return {
+        "test": {"mrr": round(test.mrr, 4), "hits": {k: round(v, 4) for k, v in test.hits.items()}},
+        "best_dev_mrr": round(max(line["dev"]["mrr"] for line in lines if "dev" in line), 4),
+        "dev_mrr_by_epoch": {line["epoch"]: round(line["dev"]["mrr"], 4) for line in lines if "dev" in line},
+        "training_minutes": round(sum(line["elapsed_seconds"] for line in losses) / 60, 1),
+        "evaluation_minutes": round(sum(line.get("evaluation_seconds", 0.0) for line in lines) / 60, 1),
+        "choices": {
+            "seed": config["seed"],
+            "modalities": config["modalities"] if config["modalities"] is not None else sorted(config["features"]),
+            "fusion": config["method"]["encoder"]["fusion"]["kind"],
+            "noise": config["method"]["noise"],
+            "negatives": config["method"]["negatives"],
+            "table": config["table"]["kind"],
+            "train": {name: config["train"][name] for name in ("epochs", "batch_size", "lr", "schedule")},
+            "num_workers": config["cluster"]["num_workers"],
+        },
+        "steps": status["steps"],
+        "best_step": status["best_step"],
+        "protocol": report.protocol.model_dump(mode="json"),
+        "versions": status["versions"],
+    }
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="Name of the result.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    command: Annotated[str, typer.Option(help="Command the runs were made with.")],
+    note: Annotated[list[str] | None, typer.Option(help="What was tried, and how the settings were chosen.")] = None,
+) -> None:
+    """Write a result from run folders."""
+    record = {
+        "name": name,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": command,
+        "machine": describe_machine(),
+        "notes": note or [],
+        "runs": {run.name: describe(RunFolder(run.absolute())) for run in runs},
+    }
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    for run, figures in record["runs"].items():
+        print(run, figures["test"], f"{figures['training_minutes']} min")
+
+
+if __name__ == "__main__":
+    typer.run(main)

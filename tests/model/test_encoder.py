@@ -12,7 +12,8 @@ from snag_dist.random import Moment
 
 WIDTHS = {"text": 5, "vision": 3}
 FACTS = {
-    name: ModalityFacts(width, ColumnStatistics(torch.zeros(width), torch.ones(width))) for name, width in WIDTHS.items()
+    name: ModalityFacts(width, ColumnStatistics(torch.zeros(width), torch.ones(width)))
+    for name, width in WIDTHS.items()
 }
 
 

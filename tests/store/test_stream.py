@@ -65,12 +65,12 @@ def test_an_epoch_has_every_triple_once_in_an_order_of_its_own(ring_store: Store
 
 @pytest.mark.ray
 def test_global_batches_are_the_same_at_any_number_of_workers(ring_store: Store):
-    # Windows of 120 rows cut through the files of 300, and the last window of an epoch is a short one.
-    alone = plan_stream(1000, global_batch=8, num_workers=1, window_rows=128)
+    # Windows of 520 rows cut through the files of 300, and the second of an epoch is shorter than the first.
+    alone = plan_stream(1000, global_batch=8, num_workers=1, window_rows=520)
     expected = global_batches(ring_store, alone, range(2))
     assert len(expected) == 2 * alone.steps_per_epoch == 250
     for num_workers in (2, 4):
-        plan = plan_stream(1000, global_batch=8, num_workers=num_workers, window_rows=128)
+        plan = plan_stream(1000, global_batch=8, num_workers=num_workers, window_rows=520)
         np.testing.assert_array_equal(global_batches(ring_store, plan, range(2)), expected)
 
 
@@ -78,8 +78,8 @@ def test_global_batches_are_the_same_at_any_number_of_workers(ring_store: Store)
 def test_a_run_resumes_in_the_middle_of_an_epoch(ring_store: Store):
     plan = plan_stream(1000, global_batch=20, num_workers=2, window_rows=200)
     assert (plan.steps_per_epoch, plan.steps_per_block, plan.steps_per_window) == (50, 10, 10)
-    whole = global_batches(ring_store, plan, range(3))
-    resumed = global_batches(ring_store, plan, range(1, 3), first_step=27)
+    whole = global_batches(ring_store, plan, range(2))
+    resumed = global_batches(ring_store, plan, range(1, 2), first_step=27)
     np.testing.assert_array_equal(resumed, whole[50 + 27 :])
 
 

@@ -11,8 +11,12 @@ from snag_dist.store.extract import extract
 from snag_dist.store.ingest import ingest as ingest_graph
 from snag_dist.store.opened import Store, open_store
 from snag_dist.training.launch import connect, launch
+from snag_dist.training.progress import show_stages
 from snag_dist.training.recipe import Recipe, load_recipe
-from snag_dist.training.run_folder import RunFolder
+from snag_dist.training.run_folder import RunFolder, write_json
+
+COVERAGE = "coverage.json"
+"""In the store, beside its audit: by modality, how many entities have it."""
 
 RecipeLike = Recipe | Path | str | Mapping[str, Any]
 """A recipe, the path of a recipe file, or a plain tree."""
@@ -29,9 +33,16 @@ def ingest(recipe: RecipeLike) -> Store:
     """
     resolved = _resolve(recipe)
     connect(resolved.cluster)
-    ingest_graph(resolved.ingest, resolved.store)
-    extract(resolved.features, resolved.store)
-    return open_store(resolved.store)
+    with show_stages() as progress:
+        ingest_graph(resolved.ingest, resolved.store, progress=progress)
+        extract(resolved.features, resolved.store, progress=progress)
+    store = open_store(resolved.store)
+    coverage = {
+        name: {"num_present": feature.num_present, "share": feature.coverage}
+        for name, feature in store.features().items()
+    }
+    write_json(store.path / COVERAGE, coverage)
+    return store
 
 
 def train(recipe: RecipeLike) -> dict[str, dict[str, Any]]:
@@ -114,18 +125,18 @@ def _is_finished(run: Recipe) -> bool:
 
 
 def describe_store(store: Store) -> str:
-    """Say in a few lines what a store holds."""
+    """Say what a store holds: the audit of its splits, and the coverage of every modality."""
     manifest = store.manifest
     triples = ", ".join(f"{num:,} {split}" for split, num in manifest.num_triples.items())
     lines = [
-        f"store {store.path}",
-        f"  {store.num_entities:,} entities, {store.num_relations:,} relations, triples: {triples}",
-        f"  audit in {store.path / 'audit.json'}",
+        f"store {store.path}: {store.num_entities:,} entities, {store.num_relations:,} relations, triples: {triples}",
+        *store.findings().lines(),
+        "coverage:",
     ]
     for name, feature in store.features().items():
         lines.append(
-            f"  {name}: {feature.width}-d, {feature.num_present:,} of {store.num_entities:,} entities, "
-            f"{feature.encoder.name}"
+            f"  {name}: {feature.coverage:.1%} ({feature.num_present:,} of {store.num_entities:,} entities), "
+            f"{feature.width}-d, {feature.encoder.name}"
         )
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,25 @@ def _clock(seconds: float) -> str:
     if seconds != seconds:
         return "--:--"
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+@contextmanager
+def show_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show work that comes in stages; the block calls what it is given with (stage, done, total)."""
+    reports: dict[str, ProgressReport] = {}
+
+    def advance(stage: str, done: int, total: int) -> None:
+        if stage not in reports:
+            for earlier in reports.values():
+                earlier.close()
+            reports[stage] = ProgressReport(total, stage)
+        reports[stage].advance(done, "")
+
+    try:
+        yield advance
+    finally:
+        for report in reports.values():
+            report.close()
 
 
 @contextmanager

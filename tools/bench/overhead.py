@@ -11,6 +11,7 @@ from workbench import group_of_one, make_recipe, make_worker, summarise, time_ca
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.random import Moment
+from snag_dist.shard.group import Group
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.launch import connect, launch
@@ -22,9 +23,11 @@ BATCH, THREADS, STEPS = 1024, 2, 60
 
 def measure(store: Path, seed: int) -> dict[str, Any]:
     """Seconds of a step, both ways, in one run: bare, whole, bare again."""
-    first = _bare(store, seed)
-    whole = _whole(store, seed)
-    second = _bare(store, seed)
+    # One process group for both: DeepSpeed keeps hold of the first it meets.
+    with group_of_one() as group:
+        first = _bare(store, seed, group)
+        whole = _whole(store, seed)
+        second = _bare(store, seed, group)
     bare_s, whole_s = statistics.median(first + second), statistics.median(whole)
     return {
         "batch": BATCH,
@@ -56,9 +59,9 @@ def _whole(store: Path, seed: int) -> list[float]:
     return [line["elapsed_seconds"] / line["steps"] for line in full]
 
 
-def _bare(store: Path, seed: int) -> list[float]:
+def _bare(store: Path, seed: int, group: Group) -> list[float]:
     """The same network, batches and negatives, with an embedding, one Adam and nothing else around them."""
-    with TemporaryDirectory() as runs, group_of_one() as group:
+    with TemporaryDirectory() as runs:
         recipe = make_recipe(store, Path(runs), seed=seed)
         worker = make_worker(recipe, group, THREADS)
         task, features = worker.stepper.task, worker.features

@@ -56,6 +56,7 @@ class SnagConfig(Config):
             torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
             encoder = Encoder(self.encoder, facts.modalities, self.noise.build())
             scorer = self.scorer.build(self.encoder.width)
+            encoder.fusion.begin_at(scorer.entity_bound)
         return CompletionTask(encoder, scorer, self.loss.build(), facts.num_relations, seed)
 
     def build_sampler(self, truth: TruthIndex) -> NegativeSampler:

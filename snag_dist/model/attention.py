@@ -43,6 +43,11 @@ class ModalityAttention(nn.Module):
             self.contract = nn.Linear(config.feed_forward_width, width)
             self.feed_forward_norm = nn.LayerNorm(width, eps=config.epsilon)
 
+    @property
+    def last_norm(self) -> nn.LayerNorm:
+        """The norm that the tokens leave the layer through."""
+        return self.feed_forward_norm if self._config.feed_forward_width else self.norm
+
     def forward(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> tuple[Tensor, Tensor]:
         """Let the present tokens of each entity attend to one another.
 

@@ -127,6 +127,19 @@ class TestEveryFusion:
         assert not list(module.parameters()) or sum(float(grad.abs().sum()) for grad in grads) > 0
 
 
+@pytest.mark.parametrize("feed_forward_width", [0, 6])
+def test_codes_begin_at_the_size_of_rows_or_of_the_norm(feed_forward_width: int) -> None:
+    tokens = torch.randn(200, 3, 64)
+    sizes = {}
+    for scale in ("rows", "unit"):
+        attention = AttentionConfig(feed_forward_width=feed_forward_width)
+        fusion = AttentionFusionConfig(code="graph", initial_scale=scale, attention=attention).build(64, 3)
+        fusion.begin_at(0.05)
+        sizes[scale] = float(fusion(tokens, *everything(tokens)).codes.std())
+    assert sizes["unit"] == pytest.approx(1.0, abs=0.01)
+    assert sizes["rows"] == pytest.approx(0.05, abs=0.001)
+
+
 def test_dropout_keeps_the_mean_and_changes_with_the_step() -> None:
     values, ids = torch.ones(2000, 8), torch.arange(2000)
     dropped = KeyedDropout(ids, Moment(0, 0, 0))(values, 0.1, "output")

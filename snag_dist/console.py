@@ -78,5 +78,8 @@ def show_config(recipe: Recipe) -> None:
 
 
 def say(text: Any) -> None:
-    """Print to standard output, rich renderables included."""
-    console.print(text)
+    """Print to standard output: text as it is, anything else as rich lays it out."""
+    if isinstance(text, str):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    else:
+        console.print(text)

@@ -152,7 +152,7 @@ def test_there_are_as_many_triples_as_promised(graph: Graph):
     assert graph.num_relations == 23
     assert 11_000 <= len(graph.all_triples()) <= 14_000
     dense = World(WorldConfig(density=1.5)).graph()
-    assert len(dense.all_triples()) > 1.15 * len(graph.all_triples())
+    assert len(dense.all_triples()) > 1.08 * len(graph.all_triples())
 
 
 def test_composed_facts_follow_their_premises(graph: Graph):

@@ -1,5 +1,6 @@
 """Exact ranks of the test split against a plain numpy ranking of the same codes, and the speed of ranking."""
 
+import multiprocessing
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,15 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
 
 
 def _rank_by_numpy(test: Any, every: Any, codes: Any, phases: Any) -> Any:
-    """Filtered realistic ranks, one query after another: tails and heads of every test triple."""
+    """Filtered realistic ranks, one query after another: tails and heads of every test triple, half a process each."""
+    parts = np.array_split(test, THREADS)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(THREADS) as pool:
+        ranks = pool.starmap(_rank_part, [(part, every, codes, phases) for part in parts])
+    return np.concatenate(ranks)
+
+
+def _rank_part(test: Any, every: Any, codes: Any, phases: Any) -> Any:
     known_tails: dict[tuple[int, int], list[int]] = {}
     known_heads: dict[tuple[int, int], list[int]] = {}
     for head, relation, tail in every.tolist():
@@ -76,7 +85,8 @@ def _rank_by_numpy(test: Any, every: Any, codes: Any, phases: Any) -> Any:
             (points[head] * turn, tail, known_tails[head, relation]),
             (points[tail] * turn.conj(), head, known_heads[relation, tail]),
         ):
-            distance = np.abs(query - points).sum(axis=1)
+            difference = query - points
+            distance = np.sqrt(difference.real**2 + difference.imag**2).sum(axis=1)
             target = distance[answer]
             distance[known] = np.inf
             ranks.append((distance < target).sum() + 0.5 * (distance == target).sum() + 1.0)

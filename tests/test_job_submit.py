@@ -1,7 +1,9 @@
 """The same program under `ray job submit`, on a Ray head of its own with token authentication."""
 
+import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +43,20 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         wait_for(port, process, tmp_path / "head.log")
         yield f"http://127.0.0.1:{port}", environment
     finally:
-        # Ends this head and what it started; `ray stop` would end every Ray of the user.
-        process.terminate()
-        process.wait(30)
+        end_head(process, f"/tmp/snag-{port}")
         log.close()
+
+
+def end_head(process: "subprocess.Popen[bytes]", folder: str) -> None:
+    """End this head and what it started, known by its folder; `ray stop` would end every Ray of the user."""
+    process.terminate()
+    for child in psutil.process_iter(["cmdline"]):
+        if any(folder in argument for argument in child.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.wait(30)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -30,6 +30,8 @@ def recipe(folder: Path, *overrides: str) -> Any:
             "train.evaluate_every=1",
             "train.batch_size=256",
             "train.log_every=2",
+            # A schedule over another number of epochs would be another training.
+            "train.schedule.kind=constant",
             "method.encoder.width=32",
             "variants={}",
             *overrides,

@@ -37,11 +37,14 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     }
     command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true", "--port=0"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir=/tmp/snag-{port}"]
+    # The agent that takes jobs listens on a fixed port by default, which another Ray of this machine may hold.
+    command += ["--dashboard-agent-listen-port=0"]
     log = (tmp_path / "head.log").open("w")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
-        wait_for(port, process, tmp_path / "head.log")
-        yield f"http://127.0.0.1:{port}", environment
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address, environment, process, tmp_path / "head.log")
+        yield address, environment
     finally:
         end_head(process, f"/tmp/snag-{port}")
         log.close()
@@ -59,16 +62,17 @@ def end_head(process: "subprocess.Popen[bytes]", folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + 90
+def wait_for(address: str, environment: dict[str, str], process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the head takes jobs, which is some time after its port is open."""
+    command = [RAY, "job", "submit", "--address", address, "--no-wait", "--", "true"]
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         assert process.poll() is None, log.read_text()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                time.sleep(3)
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"the head does not answer:\n{log.read_text()}")
+        tried = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        if tried.returncode == 0:
+            return
+        time.sleep(2)
+    raise AssertionError(f"the head takes no jobs:\n{tried.stdout}{tried.stderr}\n{log.read_text()}")
 
 
 @pytest.mark.ray

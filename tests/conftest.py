@@ -8,7 +8,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,16 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"{root}: no datasets there; set SNAG_DIST_DATA to their folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def published(data_root: Path) -> Callable[[str], Path]:
+    """Find a published dataset by its folder's name, or skip the test that asks for it."""
+
+    def find(name: str) -> Path:
+        folder = data_root / name
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is not there")
+        return folder
+
+    return find

@@ -107,32 +107,33 @@ class RowwiseAdagrad(RowOptimizer):
 Betas = tuple[float, float]
 
 
-class AdamConfig(Config):
-    """Dense Adam, for parity on small graphs."""
+class _MomentsConfig(Config):
+    """What both kinds of Adam have in common."""
 
-    kind: Literal["adam"] = "adam"
     lr_scale: float = Field(default=1.0, gt=0)
     """Factor on the learning rate of the dense parameters."""
     betas: Betas = (0.9, 0.999)
     """Decay of the running mean and square."""
     epsilon: float = 1e-8
     """Added to the denominator."""
+
+
+class AdamConfig(_MomentsConfig):
+    """Dense Adam, for parity on small graphs."""
+
+    kind: Literal["adam"] = "adam"
+    """Tells this optimiser from the others."""
 
     def build(self, rows: Tensor) -> RowOptimizer:
         """Build for rows (E_local, D)."""
         return Adam(rows, self)
 
 
-class LazyAdamConfig(Config):
+class LazyAdamConfig(_MomentsConfig):
     """Adam on touched rows."""
 
     kind: Literal["lazy_adam"] = "lazy_adam"
-    lr_scale: float = Field(default=1.0, gt=0)
-    """Factor on the learning rate of the dense parameters."""
-    betas: Betas = (0.9, 0.999)
-    """Decay of the running mean and square."""
-    epsilon: float = 1e-8
-    """Added to the denominator."""
+    """Tells this optimiser from the others."""
 
     def build(self, rows: Tensor) -> RowOptimizer:
         """Build for rows (E_local, D)."""
@@ -143,6 +144,7 @@ class RowwiseAdagradConfig(Config):
     """Adagrad with one accumulator a row."""
 
     kind: Literal["rowwise_adagrad"] = "rowwise_adagrad"
+    """Tells this optimiser from the others."""
     lr_scale: float = Field(default=10.0, gt=0)
     """Factor on the learning rate of the dense parameters."""
     epsilon: float = 1e-8

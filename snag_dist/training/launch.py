@@ -159,6 +159,8 @@ def connect(cluster: ClusterConfig) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Workers share cores with Ray Data: an idle thread that spins takes its core from the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Ray Data tells of every execution; the jobs show progress of their own.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     try:

@@ -4,4 +4,8 @@
 `ntriples` for what stands in the files and `columns` for the checks on what came out), `truth` answers which
 triples are known to be true, `audit` looks for what makes a benchmark lie (duplicates, overlaps, inverse
 relations), `repair` makes a clean split, and `world` draws a graph from a seed.
+
+For alignment, `alignment` holds two graphs and their links (`alignment_formats` reads them), `links` splits the links,
+`missing` drops a modality from a share of the entities, `bags` counts relations and attributes, and `adjacency` has
+the edges that structure encoders pass codes along.
 """

@@ -1,4 +1,4 @@
-"""Vectors that were made elsewhere, in `.npy`, `.pt` or Parquet, to a modality."""
+"""Vectors that were made elsewhere, in `.npy`, `.pt`, `.pkl` or Parquet, to a modality."""
 
 import math
 from collections.abc import Callable
@@ -14,13 +14,16 @@ from pydantic import Field
 from snag_dist.config import Config
 from snag_dist.errors import ConfigError, DataError
 from snag_dist.store.encoders import ResolvedEncoder
-from snag_dist.store.manifest import EncoderRecord, hash_tree
+from snag_dist.store.manifest import EncoderRecord, hash_source, hash_tree
+from snag_dist.store.media.restricted_pickle import read_pickled_vectors
 from snag_dist.store.modality import Modality, match_keys
 from snag_dist.store.opened import Store
 from snag_dist.store.schema import FeatureDtype
 from snag_dist.store.vectors import ArraySpec, open_vectors, pooled_width
 
 _ROWS_AT_A_TIME = 8192
+# Files whose vectors may have keys.
+_KEYED = (".parquet", ".pkl")
 
 
 class ArrayConfig(Config):
@@ -29,9 +32,11 @@ class ArrayConfig(Config):
     kind: Literal["array"] = "array"
     """Tells this kind of features from the others."""
     path: Path
-    """`.npy`, `.pt` or `.pth` with a (E, F) array, or `.parquet` with a column of vectors."""
+    """`.npy`, `.pt` or `.pth` with a (E, F) array, `.parquet` with a column of vectors, or `.pkl` with a dictionary of
+    key to numpy vector; of a pickle nothing is run."""
     keys: Literal["order", "key", "id"] = "order"
-    """Whose vector i is: source id i's (`order`), or whom a Parquet column names by key or by source id."""
+    """Whose vector i is: source id i's (`order`), or whom a Parquet column or the keys of a pickle name by key or by
+    source id."""
     key_column: str = "key"
     """Parquet column with the keys or ids."""
     vector_column: str = "vector"
@@ -43,40 +48,50 @@ class ArrayConfig(Config):
     dtype: FeatureDtype = "float16"
     """Type of the stored numbers."""
 
-    def files(self) -> list[Path]:
-        """List the files that are read."""
-        return [self.path]
+    def hashes(self) -> list[str]:
+        """Return the hash of the file.
 
-    def weights(self) -> list[str]:
-        """Return the hashes of the models that make the vectors: none."""
-        return []
+        Raises:
+            DataError: it is not there.
+        """
+        return [hash_source(self.path)]
 
     def open(self, store: Store, scratch: Path) -> Modality:
         """Check an array's shape and join its vectors to the rows of a store.
 
         Args:
             store: whose entities are meant.
-            scratch: folder that all workers reach, where vectors from Parquet are laid out to be mapped.
+            scratch: folder that all workers reach, where vectors from Parquet or a pickle are laid out to be mapped.
 
         Raises:
+            ConfigError: `keys` does not fit the kind of file.
             DataError: the file is missing or not of its kind, has another number of rows than the store has
                 entities, is not square where it is to be pooled, or a key repeats.
         """
         if not self.path.is_file():
             raise DataError(f"{self.path}: expected an array, found none; mend the path")
         path = self.path.absolute()
-        is_table = path.suffix == ".parquet"
-        if self.keys != "order" and not is_table:
-            raise ConfigError(f"{path}: keys = {self.keys!r} needs a Parquet file with a key column; use 'order'")
-        if is_table:
+        if self.keys != "order" and path.suffix not in _KEYED:
+            raise ConfigError(
+                f"{path}: keys = {self.keys!r} needs a Parquet file with a key column, or a pickle; use 'order'"
+            )
+        if self.keys == "order" and path.suffix == ".pkl":
+            raise ConfigError(f"{path}: keys = 'order': vectors in a pickle have keys; use 'key' or 'id'")
+        keys: pa.Array | None = None
+        if path.suffix == ".parquet":
             path = spool_vectors(self, scratch)
+            keys = None if self.keys == "order" else _read_keys(self)
+        elif path.suffix == ".pkl":
+            path, keys = spool_pickle(self.path, scratch)
         vectors = open_vectors(path, self.path)
         pooled_width(vectors.width, self.pool, self.path)
 
         def place(position: int) -> str:
+            if keys is not None and self.path.suffix == ".pkl":
+                return f"{self.path} key {keys[position].as_py()!r}"
             return f"{self.path} row {position}"
 
-        rows, positions, unknown = self._match(store, vectors.num_rows, place)
+        rows, positions, unknown = self._match(store, vectors.num_rows, keys, place)
         if self.zero_is_missing:
             kept = vectors.nonzero_rows()[positions]
             rows, positions = rows[kept], positions[kept]
@@ -91,19 +106,38 @@ class ArrayConfig(Config):
         )
 
     def _match(
-        self, store: Store, num_vectors: int, place: Callable[[int], str]
+        self, store: Store, num_vectors: int, keys: pa.Array | None, place: Callable[[int], str]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-        if self.keys == "order":
+        if keys is None:
             if num_vectors != store.num_entities:
                 raise DataError(
                     f"{self.path}: expected {store.num_entities} rows, one an entity of the source, "
                     f"got {num_vectors}; make the array for this graph, or give keys in a Parquet file"
                 )
             return np.arange(num_vectors), np.argsort(store.rows_of_source_ids), ()
-        keys = pq.read_table(self.path, columns=[self.key_column])[self.key_column]
-        column = pa.concat_arrays(keys.chunks)
-        matches = match_keys(store, column, are_ids=self.keys == "id", place=place)
+        matches = match_keys(store, keys, are_ids=self.keys == "id", place=place)
         return matches.rows, matches.positions, matches.unknown
+
+
+def _read_keys(config: ArrayConfig) -> pa.Array:
+    keys = pq.read_table(config.path, columns=[config.key_column])[config.key_column]
+    return pa.concat_arrays(keys.chunks)
+
+
+def spool_pickle(path: Path, scratch: Path) -> tuple[Path, pa.Array]:
+    """Lay the vectors of a pickled dictionary out as an array that can be mapped.
+
+    Returns:
+        The array's path, and (n,) large_string keys of its rows.
+
+    Raises:
+        DataError: the pickle holds anything but vectors of numbers.
+    """
+    keys, vectors = read_pickled_vectors(path)
+    spooled = scratch / "source.npy"
+    spooled.parent.mkdir(parents=True, exist_ok=True)
+    np.save(spooled, vectors)
+    return spooled, pa.array(keys, pa.large_string())
 
 
 def spool_vectors(config: ArrayConfig, scratch: Path) -> Path:

@@ -1,19 +1,21 @@
-"""Sentences about entities, from a tab-separated file, to a text modality."""
+"""Sentences about entities in a tab-separated file."""
+
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them.
+# pyright: reportAttributeAccessIssue=false
 
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 from pydantic import Field
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
-from snag_dist.store.encoders import HashingConfig, TextEncoderConfig, resolve
-from snag_dist.store.modality import Modality, match_keys
-from snag_dist.store.opened import Store
-from snag_dist.store.schema import FeatureDtype
+from snag_dist.store.manifest import hash_source
+from snag_dist.store.media.items import Texts, What
 
 
 class RowFilter(Config):
@@ -43,57 +45,32 @@ class SentenceFileConfig(Config):
     only: RowFilter | None = None
     """Lines that count; none counts all."""
 
-
-class TextConfig(Config):
-    """Vectors of sentences."""
-
-    kind: Literal["text"] = "text"
-    """Tells this kind of features from the others."""
-    source: SentenceFileConfig
-    """Where the sentences are."""
-    encoder: TextEncoderConfig = HashingConfig()
-    """What makes vectors of them."""
-    dtype: FeatureDtype = "float16"
-    """Type of the stored numbers."""
-
-    def files(self) -> list[Path]:
-        """List the files that are read."""
-        return [self.source.path]
-
-    def weights(self) -> list[str]:
-        """Return the hash of the model that makes the vectors.
+    def identity(self, what: What) -> str:
+        """Return the hash of the file.
 
         Raises:
-            DataError: the encoder's model is not found.
+            DataError: it is not there.
         """
-        return [resolve(self.encoder).record.weights_sha256]
+        return hash_source(self.path)
 
-    def open(self, store: Store) -> Modality:
-        """Read the sentences and join them to the rows of a store.
+    def read_texts(self) -> Texts:
+        """Read the sentences, sorted by key; a key that repeats is met by whoever joins them.
 
         Raises:
-            DataError: the file or a column is missing, a line is malformed, a key repeats, no sentence is
-                left, or the encoder's model is not found.
+            DataError: the file or a column is missing, a line is malformed, or a key is empty.
         """
-        config = self.source
-        encoder = resolve(self.encoder)
-        table = read_columns(config)
-
-        def place(position: int) -> str:
+        table = read_columns(self)
+        sentences = pa.array(join_columns(table, self), pa.large_string())
+        keys = _column(table, self.key_column)
+        kept = np.flatnonzero(pc.utf8_length(sentences).to_numpy() > 0)
+        order = kept[pc.sort_indices(keys.take(pa.array(kept))).to_numpy()]
+        return Texts(
+            keys=keys.take(pa.array(order)),
+            texts=sentences.take(pa.array(order)),
             # The header is line 1, and positions count from 0.
-            return f"{config.path} line {position + 2}"
-
-        matches = match_keys(store, _column(table, config.key_column), are_ids=config.keys == "id", place=place)
-        sentences = join_columns(table, config)
-        kept = np.array([bool(sentences[position]) for position in matches.positions], dtype=bool)
-        positions = matches.positions[kept]
-        return Modality(
-            rows=matches.rows[kept],
-            payload=pa.array([sentences[position] for position in positions], pa.large_string()),
-            encoder=encoder,
-            place=lambda index: place(int(positions[index])),
-            source=f"tsv {config.path}: {' + '.join(config.columns)}",
-            unknown_keys=matches.unknown,
+            place=lambda position: f"{self.path} line {order[position] + 2}",
+            source=f"tsv {self.path}: {' + '.join(self.columns)}",
+            identity=hash_source(self.path),
         )
 
 

@@ -1,6 +1,7 @@
 """Arrays of vectors in files, mapped so that any rows can be read, and pooled if asked.
 
-No pickle is ever read: `.npy` arrays of objects and `.pt` files that hold anything but a tensor are refused.
+No pickle is ever run: `.npy` arrays of objects and `.pt` files that hold anything but a tensor are refused. Vectors in
+`.pkl` and Parquet have keys, and are laid out as an array before they come here (see array_features.py).
 """
 
 import math
@@ -48,7 +49,7 @@ def open_vectors(path: Path, shown: Path) -> Vectors:
         return _open_npy(path, shown)
     if path.suffix in (".pt", ".pth"):
         return _open_pt(path, shown)
-    raise DataError(f"{shown}: expected .npy, .pt, .pth or .parquet, got {path.suffix!r}; convert the file")
+    raise DataError(f"{shown}: expected .npy, .pt, .pth, .pkl or .parquet, got {path.suffix!r}; convert the file")
 
 
 def _open_npy(path: Path, shown: Path) -> Vectors:

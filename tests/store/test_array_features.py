@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -99,5 +100,40 @@ def test_tables_that_do_not_fit_are_refused(
 
 def test_keys_need_a_table(letter_store: Store, tmp_path: Path):
     np.save(tmp_path / "x.npy", ARRAY)
-    with pytest.raises(ConfigError, match="keys = 'key' needs a Parquet file"):
+    with pytest.raises(
+        ConfigError, match="keys = 'key' needs a Parquet file with a key column, or a pickle; use 'order'"
+    ):
         read(letter_store, tmp_path, path=tmp_path / "x.npy", keys="key")
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_pickles_by_key_and_by_id(letter_store: Store, tmp_path: Path, protocol: int):
+    path = tmp_path / "x.pkl"
+    rows = [np.array(row, np.float32) for row in ([1, 2], [3, 4], [5, 6])]
+    path.write_bytes(pickle.dumps(dict(zip(["f", "x", "a"], rows, strict=True)), protocol))
+    assert ArrayConfig(path=path, keys="key").open(letter_store, tmp_path / "scratch").unknown_keys == ("x",)
+    assert read(letter_store, tmp_path, path=path, keys="key") == {"f": [1, 2], "a": [5, 6]}
+    # Source ids follow the first appearance in train: a b c d e f.
+    path.write_bytes(pickle.dumps(dict(zip([5, 6, 0], rows, strict=True)), protocol))
+    assert ArrayConfig(path=path, keys="id").open(letter_store, tmp_path / "scratch").unknown_keys == ("6",)
+    assert read(letter_store, tmp_path, path=path, keys="id") == {"f": [1, 2], "a": [5, 6]}
+
+
+def test_pickles_have_keys_and_name_them(letter_store: Store, tmp_path: Path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps({"b": np.ones(2), "a": np.ones(2)}))
+    with pytest.raises(ConfigError, match=r"x.pkl: keys = 'order': vectors in a pickle have keys; use 'key' or 'id'"):
+        read(letter_store, tmp_path, path=path)
+    modality = ArrayConfig(path=path, keys="key").open(letter_store, tmp_path / "scratch")
+    keys = letter_store.entities()["key"].to_pylist()
+    assert [modality.place(i) for i in range(2)] == [f"{path} key {keys[row]!r}" for row in modality.rows]
+    with pytest.raises(DataError, match=r"x.pkl key 'b': expected an id, got 'b'; set keys to 'key'"):
+        read(letter_store, tmp_path, path=path, keys="id")
+
+
+def test_pickles_that_run_code_are_refused(letter_store: Store, tmp_path: Path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": print}))
+    with pytest.raises(
+        DataError, match=r"x.pkl: expected a dictionary of numpy vectors and nothing else, got the name"
+    ):
+        read(letter_store, tmp_path, path=tmp_path / "x.pkl", keys="key")

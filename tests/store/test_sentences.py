@@ -4,7 +4,8 @@ import pytest
 
 from snag_dist.errors import DataError
 from snag_dist.store.opened import Store
-from snag_dist.store.sentences import RowFilter, SentenceFileConfig, TextConfig
+from snag_dist.store.sentences import RowFilter, SentenceFileConfig
+from snag_dist.store.text_features import TextConfig
 
 pytestmark = pytest.mark.ray
 
@@ -20,7 +21,7 @@ def write(tmp_path: Path, *lines: str, header: str = HEADER) -> Path:
 def sentences(store: Store, **fields: object) -> dict[str, str]:
     """Return the sentence of each entity that has one, by key."""
     fields = {"columns": ("name", "description"), **fields}
-    modality = TextConfig(source=SentenceFileConfig(**fields)).open(store)  # pyright: ignore
+    modality = TextConfig(source=SentenceFileConfig(**fields)).open(store, Path())  # pyright: ignore
     assert list(modality.rows) == sorted(modality.rows)
     keys = store.entities()["key"].to_pylist()
     return dict(zip([keys[row] for row in modality.rows], modality.payload.to_pylist(), strict=True))
@@ -51,7 +52,7 @@ def test_ids_of_the_source_are_joined_too(letter_store: Store, tmp_path: Path):
     # Source ids follow the first appearance in train: a b c d e f.
     path = write(tmp_path, "1\t-\tBeta\t\t\t", "0\t-\tAlpha\t\t\t", "6\t-\tnobody\t\t\t")
     config = TextConfig(source=SentenceFileConfig(path=path, keys="id", key_column="id", columns=("name",)))
-    modality = config.open(letter_store)
+    modality = config.open(letter_store, tmp_path)
     assert modality.unknown_keys == ("6",)
     assert sentences(letter_store, path=path, keys="id", key_column="id", columns=("name",)) == {
         "a": "Alpha",
@@ -61,8 +62,8 @@ def test_ids_of_the_source_are_joined_too(letter_store: Store, tmp_path: Path):
 
 def test_unknown_keys_are_kept_by_name(letter_store: Store, tmp_path: Path):
     path = write(tmp_path, "0\tz\tZeta\t\t\t", "1\ta\tAlpha\t\t\t", "2\ty\tEta\t\t\t")
-    modality = TextConfig(source=SentenceFileConfig(path=path, columns=("name",))).open(letter_store)
-    assert modality.unknown_keys == ("z", "y")
+    modality = TextConfig(source=SentenceFileConfig(path=path, columns=("name",))).open(letter_store, tmp_path)
+    assert modality.unknown_keys == ("y", "z")
     assert modality.payload.to_pylist() == ["Alpha"]
     assert modality.place(0) == f"{path} line 3"
 

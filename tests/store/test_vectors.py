@@ -91,7 +91,7 @@ def test_broken_files_and_other_formats_are_refused(tmp_path: Path):
     (tmp_path / "x.pt").write_bytes(b"")
     with pytest.raises(DataError, match=r"x.pt: expected a tensor"):
         open_vectors(tmp_path / "x.pt", tmp_path / "x.pt")
-    with pytest.raises(DataError, match=r"x.csv: expected .npy, .pt, .pth or .parquet, got '.csv'"):
+    with pytest.raises(DataError, match=r"x.csv: expected .npy, .pt, .pth, .pkl or .parquet, got '.csv'"):
         open_vectors(tmp_path / "x.csv", tmp_path / "x.csv")
 
 

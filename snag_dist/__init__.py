@@ -4,10 +4,11 @@ The paper half is mathematics and knows torch and numpy alone: `kg`, `model`, `o
 `task`, `method`. The plant half is machinery: `store`, `shard`, `training`, `evaluation`. The plant calls the paper,
 never the reverse.
 
-A notebook needs three verbs:
+A notebook needs four verbs:
 
     import snag_dist
     store = snag_dist.ingest("jobs/recipes/world.toml")
+    store = snag_dist.extract("jobs/recipes/world.toml")
     reports = snag_dist.train("jobs/recipes/world.toml")
     report = snag_dist.evaluate("runs/world")
 """
@@ -15,9 +16,9 @@ A notebook needs three verbs:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snag_dist.api import evaluate, ingest, train
+    from snag_dist.api import evaluate, extract, ingest, train
 
-__all__ = ["evaluate", "ingest", "train"]
+__all__ = ["evaluate", "extract", "ingest", "train"]
 
 
 def __getattr__(name: str) -> Any:

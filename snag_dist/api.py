@@ -1,4 +1,4 @@
-"""The three verbs of a notebook, which the jobs call too: `ingest`, `train`, `evaluate`."""
+"""The verbs of a notebook, which the jobs call too: `ingest`, `extract`, `train`, `evaluate`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,11 @@ from typing import Any
 
 from snag_dist.config import apply_override, validate
 from snag_dist.errors import CheckpointError, ConfigError
-from snag_dist.store.extract import extract
+from snag_dist.store.extract import ExtractOptions
+from snag_dist.store.extract import extract as extract_features
 from snag_dist.store.ingest import ingest as ingest_graph
 from snag_dist.store.opened import Store, open_store
+from snag_dist.store.samples import draw_contact_sheet
 from snag_dist.training.launch import connect, launch
 from snag_dist.training.progress import show_stages
 from snag_dist.training.recipe import Recipe, load_recipe
@@ -17,6 +19,8 @@ from snag_dist.training.run_folder import RunFolder, write_json
 
 COVERAGE = "coverage.json"
 """In the store, beside its audit: by modality, how many entities have it."""
+CONTACT_SHEET = "contact_sheet.png"
+"""In the store: random entities with their pictures and texts, for a person to look at."""
 
 RecipeLike = Recipe | Path | str | Mapping[str, Any]
 """A recipe, the path of a recipe file, or a plain tree."""
@@ -31,12 +35,31 @@ def ingest(recipe: RecipeLike) -> Store:
     Raises:
         DataError: the raw data is wrong, or the folder holds a store of something else.
     """
+    return extract(recipe)
+
+
+def extract(recipe: RecipeLike, options: ExtractOptions | None = None) -> Store:
+    """Make every feature table of a recipe that is not there yet, and the graph before them where it is missing.
+
+    An extraction that was interrupted goes on with the parts that are missing.
+
+    Args:
+        recipe: its `ingest` and `features` say what is made.
+        options: what is replaced, reused, or refused; by default nothing is.
+
+    Returns:
+        The opened store.
+
+    Raises:
+        DataError: the raw data is wrong, or the folder holds a store of something else.
+    """
     resolved = _resolve(recipe)
     connect(resolved.cluster)
     with show_stages() as progress:
         ingest_graph(resolved.ingest, resolved.store, progress=progress)
-        extract(resolved.features, resolved.store, progress=progress)
+        extract_features(resolved.features, resolved.store, options=options or ExtractOptions(), progress=progress)
     store = open_store(resolved.store)
+    draw_contact_sheet(store, store.path / CONTACT_SHEET)
     coverage = {
         name: {"num_present": feature.num_present, "share": feature.coverage}
         for name, feature in store.features().items()
@@ -134,10 +157,14 @@ def describe_store(store: Store) -> str:
         "coverage:",
     ]
     for name, feature in store.features().items():
-        lines.append(
-            f"  {name}: {feature.coverage:.1%} ({feature.num_present:,} of {store.num_entities:,} entities), "
-            f"{feature.width}-d, {feature.encoder.name}"
-        )
+        lines.append(f"  {name}: {feature.encoder.name}")
+        lines += [f"    {line}" for line in store.feature_report(name).lines()]
+        if feature.num_unknown_keys:
+            shown = ", ".join(feature.unknown_keys[:3])
+            lines.append(f"    {feature.num_unknown_keys:,} keys of the source are not in the store, e.g. {shown}")
+    sheet = store.path / CONTACT_SHEET
+    if sheet.is_file():
+        lines.append(f"look at {sheet}")
     return "\n".join(lines)
 
 

@@ -1,10 +1,11 @@
 """Feature tables: every modality of a recipe becomes one, made part by part over Ray Data actors.
 
 A table is made in `features/<modality>.partial` and renamed when it is whole. What is wrong with the source
-is said in one line and leaves nothing behind; what is merely interrupted stays there and is gone on with.
+is said in one line and leaves nothing behind; what is merely interrupted stays there and is gone on with. An item
+that cannot be used (a broken picture) is no error: it is listed in problems.parquet with its reason, and the entity
+has the modality if another of its items can be used.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -15,55 +16,54 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow.parquet as pq
 from pydantic import Field
 from ray.data import ActorPoolStrategy
 
 from snag_dist.errors import ConfigError, DataError
 from snag_dist.store.array_features import ArrayConfig
+from snag_dist.store.feature_table import PLAN, SCRATCH, FeatureTable, finish
 from snag_dist.store.ingest import without_places
-from snag_dist.store.manifest import (
-    FeatureManifest,
-    hash_file,
-    hash_tree,
-    record_files,
-    write_json,
-    write_manifest,
-)
+from snag_dist.store.manifest import FeatureManifest, hash_tree, write_json
 from snag_dist.store.modality import Modality
 from snag_dist.store.opened import Store, open_store
-from snag_dist.store.parts import MARKS, PartMaker, PartPlan, load_mark
+from snag_dist.store.parts import MARKS, PartMaker, PartPlan
+from snag_dist.store.picture_features import PicturesConfig
 from snag_dist.store.pipeline import Progress, dataset_of_blocks, no_progress, num_cluster_cpus
-from snag_dist.store.schema import FORMAT_VERSION, MANIFEST, STATISTICS
-from snag_dist.store.sentences import TextConfig
-from snag_dist.store.statistics import Moments
+from snag_dist.store.reuse import reuse_vectors
+from snag_dist.store.schema import FORMAT_VERSION, MANIFEST
+from snag_dist.store.text_features import TextConfig
 from snag_dist.store.world_features import WorldPixelsConfig, WorldTextConfig
 
-FeatureConfig = Annotated[ArrayConfig | TextConfig | WorldTextConfig | WorldPixelsConfig, Field(discriminator="kind")]
+FeatureConfig = Annotated[
+    ArrayConfig | TextConfig | PicturesConfig | WorldTextConfig | WorldPixelsConfig, Field(discriminator="kind")
+]
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_PLAN = "plan.json"
-_SCRATCH = "scratch"
-_NUM_UNKNOWN_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A table that is to be made."""
+class ExtractOptions:
+    """How extraction meets what is there already, and what cannot be used.
 
-    store: Store
-    name: str
-    config: FeatureConfig
-    identity: str
-    modality: Modality
-    plan: PartPlan
+    Attributes:
+        overwrite: whether a table made in another way is replaced; else it is an error.
+        strict: whether an item that cannot be used is an error.
+        reuse: a store (this one, or one of a smaller graph) whose vectors by the same encoder are taken over for the
+            keys it has, so that only new keys are encoded; their items are not looked at again. Tables are replaced.
+    """
+
+    overwrite: bool = False
+    strict: bool = False
+    reuse: Path | None = None
 
 
 def extract(
     features: Mapping[str, FeatureConfig],
     path: Path,
     *,
-    overwrite: bool = False,
+    options: ExtractOptions = ExtractOptions(),
     progress: Progress = no_progress,
 ) -> dict[str, FeatureManifest]:
     """Add a feature table for every modality to a store; those that are there already are kept.
@@ -71,7 +71,7 @@ def extract(
     Args:
         features: modality name to where its vectors come from.
         path: of the store.
-        overwrite: whether a table made in another way is replaced; else it is an error.
+        options: what is replaced, reused, or refused.
         progress: told about entities whose vectors are written.
 
     Returns:
@@ -85,16 +85,17 @@ def extract(
     """
     store = open_store(path)
     identities = {name: _identity(name, config) for name, config in features.items()}
-    done = {name: _existing(store, name, identity, overwrite) for name, identity in identities.items()}
+    replace = options.overwrite or options.reuse is not None
+    done = {name: _existing(store, name, identity, replace) for name, identity in identities.items()}
     # All sources are opened before the first vector is made, so that a wrong one is told at once.
     missing = {name: config for name, config in features.items() if done[name] is None}
     try:
-        tables = [_open(store, name, config, identities[name]) for name, config in missing.items()]
+        tables = [_open(store, name, config, identities[name], options) for name, config in missing.items()]
     except (ConfigError, DataError):
         for name in missing:
             _discard(_plan(store, name, missing[name]))
         raise
-    made = {table.name: _make(table, progress) for table in tables}
+    made = {table.name: _make(table, options, progress) for table in tables}
     return {name: manifest or made[name] for name, manifest in done.items()}
 
 
@@ -103,11 +104,7 @@ def _identity(name: str, config: FeatureConfig) -> str:
         raise ConfigError(
             f"features.{name}: expected a name of small letters, digits and _ that is not 'graph'; rename the modality"
         )
-    for file in config.files():
-        if not file.is_file():
-            raise DataError(f"{file}: features.{name}: expected a file, found none; mend the path")
-    hashes = [hash_file(file) for file in config.files()] + config.weights()
-    return hash_tree([FORMAT_VERSION, without_places(config.model_dump()), hashes])
+    return hash_tree([FORMAT_VERSION, without_places(config.model_dump()), config.hashes()])
 
 
 def _existing(store: Store, name: str, identity: str, overwrite: bool) -> FeatureManifest | None:
@@ -131,11 +128,11 @@ def _existing(store: Store, name: str, identity: str, overwrite: bool) -> Featur
     )
 
 
-def _open(store: Store, name: str, config: FeatureConfig, identity: str) -> _Table:
+def _open(store: Store, name: str, config: FeatureConfig, identity: str, options: ExtractOptions) -> FeatureTable:
     plan = _plan(store, name, config)
-    _prepare_folder(plan, {"identity": identity, "store": store.fingerprint})
-    scratch = plan.folder / _SCRATCH
-    modality = config.open(store, scratch) if isinstance(config, ArrayConfig) else config.open(store)
+    reuse = "" if options.reuse is None else str(options.reuse.absolute())
+    _prepare_folder(plan, {"identity": identity, "store": store.fingerprint, "reuse": reuse})
+    modality = config.open(store, plan.folder / SCRATCH)
     if not len(modality.rows):
         unknown = f" ({len(modality.unknown_keys)} keys are unknown)" if modality.unknown_keys else ""
         raise DataError(
@@ -149,7 +146,11 @@ def _open(store: Store, name: str, config: FeatureConfig, identity: str) -> _Tab
             len(modality.unknown_keys),
             ", ".join(modality.unknown_keys[:3]),
         )
-    return _Table(store, name, config, identity, modality, plan)
+    if options.strict and modality.problems:
+        raise _explain_problem(modality.source, *modality.problems[0])
+    if options.reuse is not None:
+        modality = reuse_vectors(modality, store, open_store(options.reuse), name, config.dtype)
+    return FeatureTable(store, name, config.dtype, config.model_dump(mode="json"), identity, modality, plan)
 
 
 def _plan(store: Store, name: str, config: FeatureConfig) -> PartPlan:
@@ -165,7 +166,7 @@ def _discard(plan: PartPlan) -> None:
 
 def _prepare_folder(plan: PartPlan, tree: dict[str, str]) -> None:
     """Keep the parts of an interrupted extraction of the same thing; remove anything else."""
-    path = plan.folder / _PLAN
+    path = plan.folder / PLAN
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == tree:
         return
     shutil.rmtree(plan.folder, ignore_errors=True)
@@ -173,16 +174,16 @@ def _prepare_folder(plan: PartPlan, tree: dict[str, str]) -> None:
     write_json(path, tree)
 
 
-def _make(table: _Table, progress: Progress) -> FeatureManifest:
+def _make(table: FeatureTable, options: ExtractOptions, progress: Progress) -> FeatureManifest:
     try:
-        _make_parts(table, progress)
+        _make_parts(table, options, progress)
     except DataError:
         shutil.rmtree(table.plan.folder)
         raise
-    return _finish(table)
+    return finish(table)
 
 
-def _make_parts(table: _Table, progress: Progress) -> None:
+def _make_parts(table: FeatureTable, options: ExtractOptions, progress: Progress) -> None:
     plan, modality = table.plan, table.modality
     blocks = plan.blocks(modality.rows, modality.payload)
     total = len(modality.rows)
@@ -203,7 +204,10 @@ def _make_parts(table: _Table, progress: Progress) -> None:
     for part in dataset.iter_rows():
         if part["bad_row"] >= 0:
             raise _explain_bad_number(table, part["bad_row"], part["bad_column"], part["bad_value"])
-        done += part["num_present"]
+        if options.strict and part["num_problems"]:
+            first = pq.read_table(plan.problems(part["part"])).to_pylist()[0]
+            raise _explain_problem(_name_of(table, first["row"]), first["item"], first["reason"])
+        done += part["num_seen"]
         progress(what, done, total)
 
 
@@ -214,59 +218,19 @@ def _num_actors(modality: Modality, num_parts: int, num_items: int) -> int:
     return max(1, min(wanted, num_parts))
 
 
-def _explain_bad_number(table: _Table, row: int, column: int, value: float) -> DataError:
-    index = int(np.searchsorted(table.modality.rows, row))
-    key = table.store.entities()["key"][row].as_py()
-    fits = "a finite number" if not np.isfinite(value) else f"a number that fits {table.config.dtype}"
+def _explain_bad_number(table: FeatureTable, row: int, column: int, value: float) -> DataError:
+    fits = "a finite number" if not np.isfinite(value) else f"a number that fits {table.dtype}"
     remedy = "mend the vector" if not np.isfinite(value) else "set dtype to float32"
+    return DataError(f"{_name_of(table, row)} column {column}: expected {fits}, got {value:g}; {remedy}")
+
+
+def _name_of(table: FeatureTable, row: int) -> str:
+    index = int(np.searchsorted(table.modality.rows, row))
+    return f"{table.modality.place(index)} (entity {table.store.entities()['key'][row].as_py()!r})"
+
+
+def _explain_problem(place: str, item: str, reason: str) -> DataError:
     return DataError(
-        f"{table.modality.place(index)} (entity {key!r}) column {column}: expected {fits}, got {value:g}; {remedy}"
+        f"{place}: {item}: expected something that can be used, got one that cannot: {reason}; mend or "
+        "remove it, or extract without --strict"
     )
-
-
-def _finish(table: _Table) -> FeatureManifest:
-    plan, modality = table.plan, table.modality
-    shards = [shard for part in range(plan.num_parts) for shard in load_mark(plan.mark(part))]
-    moments = shards[0].moments
-    for shard in shards[1:]:
-        moments = moments.merge(shard.moments)
-    _save_statistics(plan.folder / STATISTICS, moments)
-    for name in (MARKS, _SCRATCH):
-        shutil.rmtree(plan.folder / name, ignore_errors=True)
-    (plan.folder / _PLAN).unlink()
-    width = len(moments.mean)
-    content = hashlib.sha256(f"{table.config.dtype} {width}\n".encode())
-    content.update(b"".join(shard.sha256 for shard in shards))
-    manifest = FeatureManifest(
-        format_version=FORMAT_VERSION,
-        modality=table.name,
-        store_fingerprint=table.store.fingerprint,
-        identity=table.identity,
-        fingerprint=content.hexdigest(),
-        width=width,
-        dtype=table.config.dtype,
-        num_entities=plan.num_entities,
-        num_present=moments.count,
-        num_unknown_keys=len(modality.unknown_keys),
-        unknown_keys=modality.unknown_keys[:_NUM_UNKNOWN_SHOWN],
-        source=modality.source,
-        encoder=modality.encoder.record,
-        config=table.config.model_dump(mode="json"),
-        files=record_files(plan.folder),
-    )
-    write_manifest(plan.folder, manifest)
-    _put_in_place(plan.folder, table.store.feature_folder(table.name))
-    return manifest
-
-
-def _save_statistics(path: Path, moments: Moments) -> None:
-    with path.open("wb") as file:
-        np.savez(file, mean=moments.mean, std=moments.std())
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    replaced = folder.with_name(f"{folder.name}.replaced.partial")
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -97,6 +97,8 @@ class FeatureManifest(Config):
     """E of the store."""
     num_present: int
     """Entities that have the modality."""
+    num_problems: int
+    """Items that gave no vector; problems.parquet lists them with their reasons."""
     num_unknown_keys: int
     """Keys of the source that the store does not know; their vectors were not used."""
     unknown_keys: tuple[str, ...]
@@ -204,6 +206,17 @@ def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> Manife
             found = "none" if size is None else f"{size} bytes"
             raise DataError(f"{file}: expected {record.num_bytes} bytes, found {found}; {remedy}")
     return manifest
+
+
+def hash_source(path: Path) -> str:
+    """Hash a file of the user.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file, found none; mend the path")
+    return hash_file(path)
 
 
 def verify_files(folder: Path, files: Mapping[str, FileRecord], *, remedy: str) -> None:

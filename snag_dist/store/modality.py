@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from snag_dist.errors import DataError
 from snag_dist.store.encoders import ResolvedEncoder
@@ -27,6 +28,8 @@ class Modality:
         place: index into `rows` to where the vector comes from, for messages.
         source: in words.
         unknown_keys: keys of the source that the store does not know.
+        problems: (item, reason) of what was found unusable before any vector was made.
+        show: index into `rows` to what a person sees of it, text or picture; None where there is nothing to see.
     """
 
     rows: NDArray[np.int64]
@@ -35,6 +38,8 @@ class Modality:
     place: Callable[[int], str]
     source: str
     unknown_keys: tuple[str, ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
+    show: Callable[[int], str | Image.Image | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from snag_dist.errors import DataError
 from snag_dist.kg.graph import COLUMNS
 from snag_dist.random import Stream
 from snag_dist.shard.partition import shard_bounds
+from snag_dist.store.feature_report import FeatureReport
 from snag_dist.store.findings import Findings
 from snag_dist.store.manifest import FeatureManifest, StoreManifest, read_manifest, verify_files
-from snag_dist.store.schema import AUDIT, ENTITIES, FEATURES, RELATIONS, triple_parts
+from snag_dist.store.schema import AUDIT, ENTITIES, FEATURES, RELATIONS, REPORT, triple_parts
 
 _REMAKE = "make the store with jobs/ingest.py"
 _REMAKE_FEATURES = "remove the folder and extract the modality again"
@@ -152,6 +153,11 @@ class Store:
                 f"{self.fingerprint[:12]}; {_REMAKE_FEATURES}"
             )
         return manifest
+
+    def feature_report(self, modality: str) -> FeatureReport:
+        """Read the norms, near-constant columns and duplicates of a feature table."""
+        path = self.feature_folder(modality) / REPORT
+        return FeatureReport.model_validate_json(path.read_text(encoding="utf-8"))
 
     def verify(self) -> None:
         """Hash every file of the store and of its features anew.

@@ -8,6 +8,9 @@ features/<modality>/table/part-00000.parquet     interchange: the rows that have
 features/<modality>/hot/shard-00000.npy          what training maps: all rows of a shard, zeros where absent
 features/<modality>/hot/shard-00000.present.npy  one bit a row
 features/<modality>/statistics.npz         mean and std of every column
+features/<modality>/report.json            norms, near-constant columns, duplicates
+features/<modality>/samples.parquet        a few entities as a person sees them
+features/<modality>/problems.parquet       items that gave no vector, by row, with the reason
 audit.json                                 what the audit of the graph found
 """
 
@@ -16,7 +19,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MANIFEST = "manifest.json"
 ENTITIES = "entities.parquet"
@@ -25,6 +28,9 @@ TRIPLES = "triples"
 FEATURES = "features"
 AUDIT = "audit.json"
 STATISTICS = "statistics.npz"
+PROBLEMS = "problems.parquet"
+REPORT = "report.json"
+SAMPLES = "samples.parquet"
 
 FeatureDtype = Literal["float16", "float32"]
 
@@ -34,11 +40,15 @@ ENTITY_SCHEMA = pa.schema(
 RELATION_SCHEMA = pa.schema([("id", pa.int32()), ("key", pa.large_string()), ("name", pa.large_string())])
 TRIPLE_SCHEMA = pa.schema([("head", pa.int64()), ("relation", pa.int32()), ("tail", pa.int64())])
 
+PROBLEM_SCHEMA = pa.schema([("row", pa.int64()), ("item", pa.large_string()), ("reason", pa.large_string())])
+
+SAMPLE_SCHEMA = pa.schema([("row", pa.int64()), ("text", pa.large_string()), ("picture", pa.large_binary())])
+
 
 def feature_schema(width: int, dtype: FeatureDtype) -> pa.Schema:
-    """Return the schema of a modality's table: the row, and its vector of `width` numbers."""
+    """Return the schema of a modality's table: the row, how many items are behind its vector, and the vector."""
     value = pa.float16() if dtype == "float16" else pa.float32()
-    return pa.schema([("row", pa.int64()), ("vector", pa.list_(value, width))])
+    return pa.schema([("row", pa.int64()), ("num_items", pa.int32()), ("vector", pa.list_(value, width))])
 
 
 def shard_file(shard: int) -> str:

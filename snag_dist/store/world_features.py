@@ -7,16 +7,17 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 
 from snag_dist.config import Config
 from snag_dist.errors import ConfigError, DataError
 from snag_dist.kg.world import World, WorldConfig
 from snag_dist.store.encoders import HashingConfig, ResolvedEncoder, TextEncoderConfig, resolve
+from snag_dist.store.makers import VectorMaker
 from snag_dist.store.manifest import EncoderRecord, hash_tree
 from snag_dist.store.modality import Modality
 from snag_dist.store.opened import Store
-from snag_dist.store.parts import VectorMaker
 from snag_dist.store.schema import FeatureDtype
 
 
@@ -30,11 +31,7 @@ class WorldTextConfig(Config):
     dtype: FeatureDtype = "float16"
     """Type of the stored numbers."""
 
-    def files(self) -> list[Path]:
-        """List the files that are read: none."""
-        return []
-
-    def weights(self) -> list[str]:
+    def hashes(self) -> list[str]:
         """Return the hash of the model that makes the vectors.
 
         Raises:
@@ -42,7 +39,7 @@ class WorldTextConfig(Config):
         """
         return [resolve(self.encoder).record.weights_sha256]
 
-    def open(self, store: Store) -> Modality:
+    def open(self, store: Store, scratch: Path) -> Modality:
         """Write the sentences of all entities.
 
         Raises:
@@ -51,7 +48,14 @@ class WorldTextConfig(Config):
         encoder = resolve(self.encoder)
         ids = _ids_by_row(store)
         sentences = pa.array(_world_of(store).texts(ids), pa.large_string())
-        return _modality(np.arange(len(ids)), ids, sentences, encoder, "sentences of the generated world")
+        return Modality(
+            rows=np.arange(len(ids)),
+            payload=sentences,
+            encoder=encoder,
+            place=lambda index: f"entity {ids[index]} of the world",
+            source="sentences of the generated world",
+            show=lambda index: sentences[index].as_py(),
+        )
 
 
 class WorldPixelsConfig(Config):
@@ -64,15 +68,11 @@ class WorldPixelsConfig(Config):
     dtype: FeatureDtype = "float16"
     """Type of the stored numbers."""
 
-    def files(self) -> list[Path]:
-        """List the files that are read: none."""
+    def hashes(self) -> list[str]:
+        """Return the hashes of sources and models: there are none."""
         return []
 
-    def weights(self) -> list[str]:
-        """Return the hashes of the models that make the vectors: none."""
-        return []
-
-    def open(self, store: Store) -> Modality:
+    def open(self, store: Store, scratch: Path) -> Modality:
         """Find the entities that have a picture.
 
         Raises:
@@ -92,7 +92,14 @@ class WorldPixelsConfig(Config):
             weights_sha256=hash_tree([side, self.pool]),
         )
         encoder = ResolvedEncoder(PixelSpec(world.config, self.pool, width), record, items_per_actor=20_000)
-        return _modality(rows, ids, pa.array(ids[rows]), encoder, "pictures of the generated world")
+        return Modality(
+            rows=rows,
+            payload=pa.array(ids[rows]),
+            encoder=encoder,
+            place=lambda index: f"entity {ids[rows[index]]} of the world",
+            source="pictures of the generated world",
+            show=lambda index: Image.fromarray(world.pictures(ids[rows[index : index + 1]])[0][0]),
+        )
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,3 @@ def _world_of(store: Store) -> World:
 
 def _ids_by_row(store: Store) -> NDArray[np.int64]:
     return np.argsort(store.rows_of_source_ids)
-
-
-def _modality(
-    rows: NDArray[np.int64], ids: NDArray[np.int64], payload: pa.Array, encoder: ResolvedEncoder, source: str
-) -> Modality:
-    return Modality(rows, payload, encoder, lambda index: f"entity {ids[rows[index]]} of the world", source)

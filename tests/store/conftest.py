@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from snag_dist.kg.world import WorldConfig
+from snag_dist.store.encoders.torchvision_door import open_torchvision
 from snag_dist.store.extract import extract
 from snag_dist.store.ingest import IngestConfig, ingest
 from snag_dist.store.opened import Store, open_store
@@ -59,6 +60,7 @@ def world_store(world: WorldConfig, tmp_path_factory: pytest.TempPathFactory, lo
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence model of 32 dimensions with random weights, saved as real ones are."""
     pytest.importorskip("sentence_transformers")
+    open_torchvision()
     import torch
     from sentence_transformers import SentenceTransformer, models
     from transformers import BertConfig, BertModel, BertTokenizerFast

@@ -11,12 +11,13 @@ from snag_dist.errors import ConfigError, DataError
 from snag_dist.store import extract as extraction
 from snag_dist.store.array_features import ArrayConfig
 from snag_dist.store.encoders import HashingConfig, SentenceTransformersConfig
-from snag_dist.store.extract import extract
+from snag_dist.store.extract import ExtractOptions, extract
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.ingest import IngestConfig, ingest
 from snag_dist.store.opened import Store, open_store
-from snag_dist.store.sentences import SentenceFileConfig, TextConfig
+from snag_dist.store.sentences import SentenceFileConfig
 from snag_dist.store.sources import TsvConfig
+from snag_dist.store.text_features import TextConfig
 
 pytestmark = pytest.mark.ray
 
@@ -75,7 +76,7 @@ def test_the_same_table_is_kept_and_another_is_refused_unless_asked(ring_store: 
     save(tmp_path / "x.npy", np.zeros((600, 2)))
     with pytest.raises(DataError, match=r"made in another way \(array .*x.npy, .*extract with overwrite"):
         extract({"vision": config}, ring_store.path)
-    second = extract({"vision": config}, ring_store.path, overwrite=True)["vision"]
+    second = extract({"vision": config}, ring_store.path, options=ExtractOptions(overwrite=True))["vision"]
     assert second.fingerprint != first.fingerprint
     assert tables(ring_store) == ["vision"]
 
@@ -119,7 +120,7 @@ def test_nothing_is_made_if_one_source_is_wrong(ring_store: Store, tmp_path: Pat
     with pytest.raises(DataError, match=r"short.npy: expected 600 rows"):
         extract(features, ring_store.path)
     assert tables(ring_store) == []
-    with pytest.raises(DataError, match=r"gone.npy: features.gone: expected a file, found none"):
+    with pytest.raises(DataError, match=r"gone.npy: expected a file, found none"):
         extract({"gone": ArrayConfig(path=tmp_path / "gone.npy")}, ring_store.path)
 
 
@@ -156,7 +157,7 @@ def test_a_damaged_table_is_named_and_can_be_made_anew(ring_store: Store, tmp_pa
     (ring_store.feature_folder("vision") / "hot" / "shard-00003.npy").unlink()
     with pytest.raises(DataError, match=r"hot/shard-00003.npy: expected \d+ bytes, found none; remove the folder"):
         extract(features, ring_store.path)
-    extract(features, ring_store.path, overwrite=True)
+    extract(features, ring_store.path, options=ExtractOptions(overwrite=True))
     ring_store.verify()
 
 

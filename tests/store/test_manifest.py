@@ -21,7 +21,7 @@ def table(tmp_path: Path) -> Path:
     (tmp_path / "hot").mkdir()
     (tmp_path / "hot" / "shard.npy").write_bytes(b"abc")
     manifest = FeatureManifest(
-        format_version=1,
+        format_version=2,
         modality="text",
         store_fingerprint="0",
         identity="1",
@@ -29,6 +29,7 @@ def table(tmp_path: Path) -> Path:
         width=4,
         dtype="float16",
         num_entities=8,
+        num_problems=0,
         num_present=6,
         num_unknown_keys=0,
         unknown_keys=(),
@@ -78,8 +79,8 @@ def test_no_manifest_is_refused(tmp_path: Path):
 
 def test_another_format_version_is_refused(table: Path):
     path = table / "manifest.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
-    with pytest.raises(DataError, match=r"expected format version 1, got 7; make it anew"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 7'))
+    with pytest.raises(DataError, match=r"expected format version 2, got 7; make it anew"):
         read(table)
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,18 +24,18 @@ def test_pixels_are_the_worlds_pictures_averaged_and_scaled(world: WorldConfig, 
     assert np.abs(gathered).max() <= 1
 
 
-def test_sentences_are_those_of_the_world(world: WorldConfig, world_store: Store):
-    modality = WorldTextConfig().open(world_store)
+def test_sentences_are_those_of_the_world(world: WorldConfig, world_store: Store, tmp_path: Path):
+    modality = WorldTextConfig().open(world_store, tmp_path)
     told = World(world).texts(np.arange(300))
     assert modality.payload.to_pylist()[world_store.rows_of_source_ids[17]] == told[17]
     assert world_store.feature("text").coverage == 1.0
 
 
-def test_another_store_has_no_pictures(letter_store: Store):
+def test_another_store_has_no_pictures(letter_store: Store, tmp_path: Path):
     with pytest.raises(DataError, match="expected the store of a generated world, got one of tsv"):
-        WorldPixelsConfig().open(letter_store)
+        WorldPixelsConfig().open(letter_store, tmp_path)
 
 
-def test_squares_must_fit_the_picture(world_store: Store):
+def test_squares_must_fit_the_picture(world_store: Store, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"pool: expected a divisor of the pictures' side \(16\), got 5"):
-        WorldPixelsConfig(pool=5).open(world_store)
+        WorldPixelsConfig(pool=5).open(world_store, tmp_path)

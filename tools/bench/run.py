@@ -19,7 +19,9 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import emoji
 import exact_ranks
+import extraction
 import overhead
 import parity
 import step_throughput
@@ -33,6 +35,8 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "exact_ranks": exact_ranks.measure,
     "step_throughput": step_throughput.measure,
     "overhead": overhead.measure,
+    "extraction": extraction.measure,
+    "emoji": emoji.measure,
 }
 
 
@@ -49,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
 
 def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
-    store: Annotated[Path, typer.Option(help="Store to measure on, e.g. of jobs/recipes/db15k.toml.")],
+    store: Annotated[Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji, its raw data.")],
     seed: int = 0,
 ) -> None:
     """Run benchmarks and write down what they saw."""

@@ -2,8 +2,10 @@
 
 Painters, their paintings, and the cities, countries, academies, museums, galleries and movements around them have
 latent attributes (style, colour, theme, era, position). Facts follow from the attributes; a sentence tells style, theme
-and era; a picture shows style, colour and position. So each modality knows what the few facts of a sparse
-entity leave open, and because the truth is known, what a modality is worth can be measured.
+and era; a picture shows style, colour and position. The graph is sparse: an entity is sure of two facts, which rest on
+different attributes, and most have few others. So the training facts of an entity leave open more than a third of the
+attributes that its test facts rest on; its sentence and picture tell most of them. As the truth is known, what a
+modality is worth can be measured.
 
 Everything is a pure function of (seed, id): the graph built at once and the blocks streamed to disk are the same
 triples, and a block costs the memory of its own entities whatever the size of the world.
@@ -29,6 +31,7 @@ from pydantic import Field
 from snag_dist.config import Config
 from snag_dist.errors import ConfigError
 from snag_dist.kg.graph import SPLITS, Graph
+from snag_dist.kg.world_counts import expect_triples
 from snag_dist.kg.world_facts import (
     IS_TOLD_BY_TAIL,
     MIRRORS,
@@ -41,9 +44,6 @@ from snag_dist.kg.world_order import Bools, Ints
 from snag_dist.kg.world_pictures import Pixels, draw_pictures
 from snag_dist.kg.world_text import write_names, write_sentences
 
-# Share of the triples that are no anchor; measured (tests hold the splits to their shares). The anchors lie in train,
-# so the others go to valid and test more often, by this factor.
-_FREE_SHARE = 0.72
 _LARGEST = 600_000_000
 
 
@@ -57,7 +57,8 @@ class WorldConfig(Config):
     num_entities: int = Field(default=2000, ge=200, le=_LARGEST)
     """Entities of all kinds together."""
     density: float = Field(default=1.0, gt=0.0, le=4.0)
-    """Factor on the chance of every fact that is not certain; 1 gives about 6 triples an entity."""
+    """Factor on the chance of every fact that is not certain, up to a chance of 1. At density 1 there are about 3.8
+    triples an entity, of which 1.2 are of this kind."""
     noise: float = Field(default=0.05, ge=0.0, le=1.0)
     """Share of the facts that follow a random attribute instead of the true one."""
     valid_share: float = Field(default=0.1, gt=0.0, le=0.3)
@@ -103,11 +104,23 @@ class TripleBlock:
 
 
 class World:
-    """A generated world; holds nothing but its config, so it costs nothing at any size."""
+    """A generated world; holds nothing but its config, so it costs nothing at any size.
+
+    Raises:
+        ConfigError: more triples are asked for in valid and test than the anchors leave.
+    """
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
         self._population = Population(config.seed, config.num_entities, config.noise)
+        expected = expect_triples(self._population, config.density)
+        # The anchors lie in train, so the other facts go to valid and test more often.
+        self._free_share = 1.0 - expected.anchored / expected.total
+        if config.valid_share + config.test_share > self._free_share:
+            raise ConfigError(
+                f"valid_share + test_share: expected at most {self._free_share:.2f} together, got "
+                f"{config.valid_share + config.test_share:g}; every entity keeps a fact in train: lower them"
+            )
 
     @property
     def num_entities(self) -> int:
@@ -176,7 +189,7 @@ class World:
         heads, tails = np.where(turned, triples[:, ::2].T[::-1], triples[:, ::2].T)
         relations = np.where(turned, mirrors, triples[:, 1])
         address = (heads * len(RELATIONS) + relations) * self.num_entities + tails
-        number = draw(self.config.seed, "split", address, 1)[:, 0] * _FREE_SHARE
+        number = draw(self.config.seed, "split", address, 1)[:, 0] * self._free_share
         valid, test = self.config.valid_share, self.config.test_share
         splits = np.where(number < valid, 1, np.where(number < valid + test, 2, 0))
         return np.where(anchor_relations(self._population, heads) == relations, 0, splits)

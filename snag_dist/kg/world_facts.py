@@ -67,6 +67,7 @@ RELATIONS = (
     Relation("painted_by", "painted"),
     Relation("painted", "painted_by", is_told_by_tail=True),
     Relation("in_movement"),
+    Relation("resembles", "resembles"),
     Relation("shown_in"),
     Relation("sold_by"),
     Relation("depicts"),
@@ -104,26 +105,31 @@ class Link:
     earlier: bool = False
 
 
+# The first two facts of a kind rest on different attributes, so that one does not give the other's answer away.
 LINKS = (
-    Link("known_for", COUNTRY, MOVEMENT, ("theme",), slots=4, certain=True),
-    Link("known_for", CITY, MOVEMENT, ("style", "theme"), slots=2, chance=0.8, certain=True),
-    Link("known_for", ACADEMY, MOVEMENT, ("style", "theme"), slots=3, chance=0.9, certain=True),
-    Link("known_for", MUSEUM, MOVEMENT, ("style", "theme"), slots=3, chance=0.9, certain=True),
-    Link("known_for", GALLERY, MOVEMENT, ("style", "theme"), slots=3, chance=0.9, certain=True),
-    Link("twinned_with", CITY, CITY, ("colour",), chance=0.8, earlier=True),
-    Link("founded_by", MOVEMENT, PERSON, ("style", "theme"), certain=True),
-    Link("belongs_to", PERSON, MOVEMENT, ("style", "theme"), certain=True),
-    Link("studied_at", PERSON, ACADEMY, ("style", "period"), slots=2),
-    Link("represented_by", PERSON, GALLERY, ("colour", "period"), slots=2),
-    Link("taught_by", PERSON, PERSON, ("style", "theme"), slots=2, chance=0.6, earlier=True),
-    Link("influenced_by", PERSON, PERSON, ("colour", "theme"), slots=6, chance=0.4),
-    Link("shown_in", PAINTING, MUSEUM, ("colour", "theme"), slots=4, chance=0.6, certain=True),
-    Link("sold_by", PAINTING, GALLERY, ("colour", "period"), chance=0.9),
-    Link("depicts", PAINTING, CITY, ("theme", "colour"), slots=3, chance=0.7),
+    Link("known_for", COUNTRY, MOVEMENT, ("style",), slots=3, chance=0.3, certain=True),
+    Link("known_for", CITY, MOVEMENT, ("style",), certain=True),
+    Link("known_for", ACADEMY, MOVEMENT, ("style",), certain=True),
+    Link("known_for", MUSEUM, MOVEMENT, ("style",), certain=True),
+    Link("known_for", GALLERY, MOVEMENT, ("style",), certain=True),
+    Link("twinned_with", CITY, CITY, ("colour",), slots=2, chance=0.15, earlier=True),
+    Link("founded_by", MOVEMENT, PERSON, ("style",), certain=True),
+    Link("belongs_to", PERSON, MOVEMENT, ("style",), certain=True),
+    Link("studied_at", PERSON, ACADEMY, ("style", "theme"), slots=2, chance=0.15),
+    Link("represented_by", PERSON, GALLERY, ("colour", "period"), slots=2, chance=0.15),
+    Link("taught_by", PERSON, PERSON, ("style", "theme"), slots=2, chance=0.15, earlier=True),
+    Link("influenced_by", PERSON, PERSON, ("colour", "theme"), slots=2, chance=0.15),
+    Link("resembles", PAINTING, PAINTING, ("style", "theme"), chance=0.2, earlier=True),
+    Link("shown_in", PAINTING, MUSEUM, ("theme", "period"), certain=True),
+    Link("sold_by", PAINTING, GALLERY, ("colour", "period"), slots=2, chance=0.15),
+    Link("depicts", PAINTING, CITY, ("theme", "colour"), slots=2, chance=0.15),
 )
 # Relation, kind of head, relation that leads on from the head's home, chance.
-_COMPOSED = (("nationality", PERSON, "located_in", 0.9), ("in_movement", PAINTING, "belongs_to", 0.9))
-_SPOUSE_CHANCE = 0.5
+COMPOSED = (("nationality", PERSON, "located_in", 0.3), ("in_movement", PAINTING, "belongs_to", 0.3))
+SPOUSE_CHANCE = 0.24
+# Between the most and the least active owner of facts.
+ACTIVITY_RANGE = 12.0
+LEAST_ACTIVITY = float(np.log(ACTIVITY_RANGE) / (ACTIVITY_RANGE - 1.0))
 
 # By kind, the two relations that every entity has a fact of; one of them, drawn by id, is its anchor in train.
 _CERTAIN = (
@@ -136,7 +142,8 @@ _CERTAIN = (
     ("born_in", "belongs_to"),
     ("painted_by", "shown_in"),
 )
-_CERTAIN_IDS = np.array([[RELATION_IDS[key] for key in pair] for pair in _CERTAIN], dtype=np.int64)
+# (kinds, 2) the same as ids.
+CERTAIN_IDS = np.array([[RELATION_IDS[key] for key in pair] for pair in _CERTAIN], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ class Facts:
 def anchor_relations(population: Population, ids: Ints) -> Ints:
     """Return the relation whose facts of this entity always lie in train, (N,)."""
     second = draw(population.seed, "anchor", ids, 1)[:, 0] < 0.5
-    return _CERTAIN_IDS[population.kinds(ids), second.astype(np.int64)]
+    return CERTAIN_IDS[population.kinds(ids), second.astype(np.int64)]
 
 
 def draw_facts(population: Population, latents: Latents, density: float) -> Iterator[Facts]:
@@ -160,7 +167,7 @@ def draw_facts(population: Population, latents: Latents, density: float) -> Iter
     Args:
         population: of the world.
         latents: of N distinct entities.
-        density: factor on the chance of every fact that is not certain.
+        density: factor on the chance of every fact that is not certain; a chance ends at 1.
 
     Yields:
         Facts, no triple twice, no entity linked to itself.
@@ -176,14 +183,14 @@ def draw_facts(population: Population, latents: Latents, density: float) -> Iter
         for link in (link for link in LINKS if link.head == kind):
             own = {name: latents.attribute(name)[here] for name in link.shared}
             yield from _draw_link(population, link, ids, own, chances[here])
-        for relation, _, second, chance in (law for law in _COMPOSED if law[1] == kind):
+        for relation, _, second, chance in (law for law in COMPOSED if law[1] == kind):
             told = draw(population.seed, relation, ids, 1)[:, 0] < chance * chances[here]
             tails = population.home(homes[told]) if second == "located_in" else movements(population, homes[told])
             yield Facts(RELATION_IDS[relation], ids[told], tails)
         if kind == COUNTRY:
             yield from _draw_countries(population, ids)
         if kind == PERSON:
-            yield _draw_couples(population, ids)
+            yield _draw_couples(population, ids, chances[here])
 
 
 def movements(population: Population, persons: Ints) -> Ints:
@@ -195,9 +202,9 @@ def movements(population: Population, persons: Ints) -> Ints:
 
 
 def _activity(population: Population, ids: Ints) -> Floats:
-    # Log-uniform over a factor of 12 with mean 1: most entities own few facts, some many.
+    # Log-uniform with mean 1: most entities own few facts, some many.
     numbers = draw(population.seed, "activity", ids, 1)[:, 0]
-    return 12.0**numbers * (np.log(12.0) / 11.0)
+    return ACTIVITY_RANGE**numbers * LEAST_ACTIVITY
 
 
 def _draw_tails(
@@ -235,8 +242,8 @@ def _draw_countries(population: Population, ids: Ints) -> Iterator[Facts]:
     yield Facts(RELATION_IDS["borders"], ids[below], ids[below] + width)
 
 
-def _draw_couples(population: Population, ids: Ints) -> Facts:
+def _draw_couples(population: Population, ids: Ints, chances: Floats) -> Facts:
     # Persons 2m and 2m + 1 differ in style alone, which is the lowest digit; the odd one owns the fact.
     local = ids - population.starts[PERSON]
-    told = (local % 2 == 1) & (draw(population.seed, "spouse", ids, 1)[:, 0] < _SPOUSE_CHANCE)
+    told = (local % 2 == 1) & (draw(population.seed, "spouse", ids, 1)[:, 0] < SPOUSE_CHANCE * chances)
     return Facts(RELATION_IDS["spouse"], ids[told], ids[told] - 1)

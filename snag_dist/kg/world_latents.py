@@ -7,7 +7,7 @@ The world is one of painters. Everything about an entity is a pure function of (
   `l = style + 8 * (colour + 8 * (theme + 8 * rank))` for a person. So "the third city that is blue and by the sea"
   is arithmetic, no list of the cities is ever held, and a block of any size can name entities outside of it.
 - **Home.** Every entity but a country comes from one other: a city from a country, a person from the city of birth, a
-  painting from its painter. Position comes down from home to home, and a painting takes after its painter.
+  painting from its painter. The two share some attributes, and position comes down from home to home.
 - **Popularity** falls with the place in an order of the candidates, which gives the degrees a power-law tail.
 """
 
@@ -33,15 +33,15 @@ SIZES = {"style": len(STYLES), "colour": len(COLOURS), "theme": len(THEMES), "pe
 DIGITS: tuple[tuple[str, ...], ...] = (
     ("theme",),
     ("theme", "colour"),
-    ("style", "period"),
-    ("colour", "theme"),
-    ("colour", "period"),
     ("style", "theme"),
+    ("theme", "period"),
+    ("colour", "period"),
+    ("style", "period"),
     ("style", "colour", "theme"),
-    (),
+    ("style", "colour", "theme"),
 )
 # Share of the entities and least number of each kind; paintings take the rest.
-_SHARES = ((0.015, 9), (0.12, 20), (0.08, 12), (0.08, 12), (0.08, 12), (0.064, 12), (0.3, 50))
+_SHARES = ((0.015, 9), (0.08, 20), (0.048, 12), (0.048, 12), (0.048, 12), (0.032, 12), (0.35, 50))
 # Kind of an entity's home, and what the two have in common; a country has none.
 HOMES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (-1, ()),
@@ -51,10 +51,8 @@ HOMES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (CITY, ("theme", "colour")),
     (CITY, ("theme", "colour")),
     (CITY, ("theme", "colour")),
-    (PERSON, ()),
+    (PERSON, ("style", "colour")),
 )
-# How often a painting takes after its painter rather than after nobody.
-_INHERITANCE = {"style": 0.9, "colour": 0.85, "theme": 0.85}
 
 
 @dataclass(frozen=True)
@@ -165,16 +163,9 @@ class Population:
             if not bool(here.any()):
                 continue
             own = self._own_attributes(kind, ids[here])
-            own_era = self._own_era(kind, ids[here])
-            if kind == PAINTING:
-                painters = self._own_attributes(PERSON, homes[here])
-                loyal = draw(self.seed, "inheritance", ids[here], 3)
-                for column, (name, share) in enumerate(_INHERITANCE.items()):
-                    own[name] = np.where(loyal[:, column] < share, painters[name], own[name])
-                own_era = np.clip(self._own_era(PERSON, homes[here]) + 0.1 * (own_era - 0.5), 0.0, 1.0 - 1e-9)
             for name, column in columns.items():
                 column[here] = own[name]
-            era[here] = own_era
+            era[here] = self._era(kind, ids[here])
             position[here] = self._position(kind, ids[here], homes[here])
         return Latents(ids, kinds, columns["style"], columns["colour"], columns["theme"], era, position, homes)
 
@@ -186,7 +177,7 @@ class Population:
             rest, own[name] = np.divmod(rest, SIZES[name])
         return own
 
-    def _own_era(self, kind: int, ids: Ints) -> Floats:
+    def _era(self, kind: int, ids: Ints) -> Floats:
         within = draw(self.seed, "era", ids, 1)[:, 0]
         if "period" not in DIGITS[kind]:
             return within

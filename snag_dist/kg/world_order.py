@@ -15,11 +15,11 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 # Above 1, the popular are drawn more often than in proportion to 1 / (place + 1).
-_STEEPNESS = 1.5
+_STEEPNESS = 2.0
 
 
 def draw_place(numbers: Floats, length: Ints | int) -> Ints:
-    """Draw places in an order; the first q together have probability (ln(q + 1) / ln(length + 1))^(2/3).
+    """Draw places in an order; the first q together have probability (ln(q + 1) / ln(length + 1))^(1/2).
 
     Args:
         numbers: (N,) uniform in [0, 1).

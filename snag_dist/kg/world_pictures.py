@@ -30,10 +30,10 @@ _PALETTE = np.array(
 )
 _PAPER = 235.0
 # Share of the entity's colour in the paper.
-_WASH = 0.25
+_WASH = 0.4
 _PATTERN_DEPTH = 70.0
 _TINT_SPREAD = 40.0
-_GRAIN_SPREAD = 60.0
+_GRAIN_SPREAD = 40.0
 _WAVES = 4.0
 # Half of a shape's side, and how far its middle may be from the canvas's, as shares of the side.
 _SHAPE_RADIUS, _SHAPE_TRAVEL = 0.3, 0.18

@@ -85,7 +85,7 @@ _FILLERS = (
     " See also the list.",
 )
 # How often a sentence tells each part.
-_TELLS_STYLE, _TELLS_THEME, _TELLS_ERA, _TELLS_COUNTRY = 0.8, 0.95, 0.9, 0.25
+_TELLS_STYLE, _TELLS_THEME, _TELLS_ERA, _TELLS_COUNTRY = 0.9, 0.95, 0.9, 0.25
 
 
 def write_names(population: Population, ids: Ints) -> list[str]:

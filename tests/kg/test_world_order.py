@@ -41,8 +41,8 @@ def test_place_undoes_member():
 
 def test_the_first_places_are_drawn_as_often_as_the_formula_says():
     places = draw_place((np.arange(100_000) + 0.5) / 100_000, 3)
-    # (ln 2 / ln 4)^(2/3) = .5^(2/3) and (ln 3 / ln 4)^(2/3).
-    assert (places == 0).mean() == pytest.approx(0.62996, abs=1e-4)
-    assert (places <= 1).mean() == pytest.approx(0.85639, abs=1e-4)
+    # Roots of ln 2 / ln 4 = .5 and of ln 3 / ln 4 = .79248.
+    assert (places == 0).mean() == pytest.approx(0.70711, abs=1e-4)
+    assert (places <= 1).mean() == pytest.approx(0.89021, abs=1e-4)
     assert places.max() == 2
     np.testing.assert_array_equal(draw_place(np.array([0.0, 0.999]), np.array([0, 1])), [0, 0])

@@ -8,4 +8,9 @@ fusion      tokens -> one code per entity (attention, weighted sums, concatenati
 encoder     all of the above: entity inputs -> codes, tokens, confidence
 scorer      how plausible a triple is, given codes and a relation
 modulus     the distance under RotatE's score, blocked or compiled
+structure   codes from the codes of neighbours (GAT, GCN), edge by edge
+aggregation sums over edges, forward and backward, in a fixed order
+views       what alignment makes of an entity: tokens before and after attention, confidence
+joint       tokens at unit length, weighted and laid side by side: the code of alignment
+generator   fake modality tokens, for the adversary of AdaMF-MAT
 """

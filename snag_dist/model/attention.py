@@ -80,21 +80,24 @@ class ModalityAttention(nn.Module):
         return normed
 
 
-def confidence_from_attention(attention: Tensor, present: Tensor) -> Tensor:
+def confidence_from_attention(
+    attention: Tensor, present: Tensor, sums: Literal["columns", "rows"] = "columns"
+) -> Tensor:
     """How much attention each token of an entity receives, as weights that sum to 1 (ILC).
 
     Args:
         attention: (N, heads, M, M), rows (queries) summing to 1.
         present: (N, M) bool.
+        sums: `columns` adds up what a token receives, over queries (released code); `rows` what it gives, over keys,
+            as the paper prints it: that is 1 for every token, so all weights are equal.
 
     Returns:
         (N, M); absent tokens get 0.
 
-    Source: SNAG, eq. (7), with the sum over queries (columns) as in the released code; the sum over keys printed in the
-    paper is 1 for every token.
+    Source: SNAG, eq. (7).
     """
     num_heads, num_tokens = attention.shape[1], attention.shape[-1]
     # An absent token asks nothing: its row would add the same constant pattern to every entity.
     asked = attention * present[:, None, :, None].to(attention.dtype)
-    received = asked.sum(dim=(1, 2)) / math.sqrt(num_tokens * num_heads)
+    received = asked.sum(dim=(1, 2) if sums == "columns" else (1, 3)) / math.sqrt(num_tokens * num_heads)
     return torch.softmax(received.masked_fill(~present, float("-inf")), dim=-1)

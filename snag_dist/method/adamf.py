@@ -1,0 +1,64 @@
+"""AdaMF: modalities weighted anew for every entity; with an adversary it is AdaMF-MAT.
+
+Source: Zhang et al., "Unleashing the Power of Imbalanced Modality Information for Multi-modal Knowledge Graph
+Completion" (LREC-COLING 2024, arXiv 2402.15444). Its raw features are trained along; here they stay as stored.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+
+from snag_dist.config import Config
+from snag_dist.kg.truth import TruthIndex
+from snag_dist.method.assembly import over
+from snag_dist.method.snag import GraphFacts
+from snag_dist.model.encoder import Encoder, EncoderConfig
+from snag_dist.model.fusion import AttentiveSumFusionConfig
+from snag_dist.model.noise import NoiseConfig, NoNoiseConfig
+from snag_dist.model.scorer import RotatEConfig, ScorerConfig
+from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
+from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
+from snag_dist.task.adversarial import Adversary, AdversaryConfig
+from snag_dist.task.completion import CompletionTask
+
+
+class AdamfConfig(Config):
+    """AdaMF, and AdaMF-MAT where there is an adversary."""
+
+    kind: Literal["adamf"] = "adamf"
+    encoder: Annotated[EncoderConfig, over({"fusion": {"kind": "attentive_sum"}})] = EncoderConfig(
+        fusion=AttentiveSumFusionConfig()
+    )
+    """Modalities to codes: softmax_m(w^T tanh(e_m)) over the tokens."""
+    noise: NoiseConfig = NoNoiseConfig()
+    """`gaussian` puts GMNM on all inputs."""
+    scorer: ScorerConfig = RotatEConfig()
+    """Codes to scores."""
+    loss: LossConfig = SelfAdversarialConfig()
+    """Scores to loss."""
+    negatives: NegativesConfig = SharedConfig()
+    """Which false triples are drawn."""
+    adversary: AdversaryConfig | None = None
+    """Given, generators play against the model (AdaMF-MAT)."""
+
+    def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
+        """Build the task, the same on every worker: initial weights are a function of the seed."""
+        # fork_rng leaves the caller's generator as it was.
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+            encoder = Encoder(self.encoder, facts.modalities, self.noise.build())
+            scorer = self.scorer.build(self.encoder.width)
+            encoder.fusion.begin_at(scorer.entity_bound)
+        return CompletionTask(encoder, scorer, self.loss.build(), facts.num_relations, seed)
+
+    def build_adversary(self, facts: GraphFacts, seed: int) -> Adversary | None:
+        """Build the second player, None for plain AdaMF; the same on every worker."""
+        if self.adversary is None:
+            return None
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(seed + 1)  # pyright: ignore[reportUnknownMemberType]
+            return Adversary(self.adversary, tuple(facts.modalities), self.encoder.width)
+
+    def build_sampler(self, truth: TruthIndex) -> NegativeSampler:
+        """Build the negative sampler over the known-true training triples."""
+        return self.negatives.build(truth)

@@ -1,0 +1,242 @@
+"""Losses of alignment: linked entities must be nearer to one another than to the other entities of the batch.
+
+Every loss takes a slice of the pairs against the codes of all pairs, and is scaled so that the slices of all workers
+add up to the loss of the whole batch. Rows of logits are recomputed on the way back wherever they would be large.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils import checkpoint
+
+from snag_dist.shapes import match_shape
+
+# Logits held at once: 2^20 float32 are 4 MiB.
+_TILE_LOGITS = 1 << 20
+
+WeightPlace = Literal["factor", "inside_log"]
+
+
+@dataclass(frozen=True)
+class PairCodes:
+    """Codes of unit length of b pairs, a slice of the B pairs of the global batch; `take_slice` and `join_slices` make
+    them.
+
+    Attributes:
+        left, right: (b, D) of the slice.
+        all_left, all_right: (B, D) of the batch, with gradient; the slice is part of them.
+        offset: position of the first pair of the slice in the batch.
+        known_left, known_right: (B,) bool, which codes exist. A pair counts if both do, an entity is a negative if its
+            own does; None means all.
+    """
+
+    left: Tensor
+    right: Tensor
+    all_left: Tensor
+    all_right: Tensor
+    offset: int
+    known_left: Tensor | None = None
+    known_right: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count, (total, width) = len(self.left), self.all_left.shape
+        match_shape(self.left, "left codes of a slice", count, width)
+        match_shape(self.right, "right codes of a slice", count, width)
+        match_shape(self.all_right, "right codes of a batch", total, width)
+        match_shape(self.all_left[self.offset : self.offset + count], "left codes of a batch", count, width)
+
+    def turned(self) -> "PairCodes":
+        """Return the same pairs with left and right exchanged."""
+        return PairCodes(
+            self.right, self.left, self.all_right, self.all_left, self.offset, self.known_right, self.known_left
+        )
+
+    def counted(self) -> Tensor:
+        """(b,) bool: pairs of the slice of which both codes exist."""
+        mine = slice(self.offset, self.offset + len(self.left))
+        counted = torch.ones(len(self.left), dtype=torch.bool, device=self.left.device)
+        for known in (self.known_left, self.known_right):
+            counted = counted if known is None else counted & known[mine]
+        return counted
+
+
+def take_slice(
+    left: Tensor, right: Tensor, start: int, stop: int, known: tuple[Tensor, Tensor] | None = None
+) -> PairCodes:
+    """Pairs [start, stop) of a batch whose codes all lie here.
+
+    Args:
+        left, right: (B, D), of any length but 0.
+        start, stop: the slice.
+        known: (B,) bool of both sides.
+    """
+    left, right = functional.normalize(left, dim=1), functional.normalize(right, dim=1)
+    return PairCodes(left[start:stop], right[start:stop], left, right, start, *(known or (None, None)))
+
+
+def join_slices(
+    left: Tensor,
+    right: Tensor,
+    all_left: Tensor,
+    all_right: Tensor,
+    offset: int,
+    known: tuple[Tensor, Tensor] | None = None,
+) -> PairCodes:
+    """A worker's own pairs (b, D) beside those of all workers (B, D), gathered with gradient, as in `PairCodes`."""
+    unit = [functional.normalize(codes, dim=1) for codes in (left, right, all_left, all_right)]
+    return PairCodes(unit[0], unit[1], unit[2], unit[3], offset, *(known or (None, None)))
+
+
+def contrastive_loss(
+    pairs: PairCodes, temperature: float, weights: Tensor | None = None, place: WeightPlace = "factor"
+) -> Tensor:
+    """Bidirectional contrast within the batch (ICL): -log p of the true counterpart, where p is a softmax over the
+    cosines with all entities of the other side and all others of the own side.
+
+    Args:
+        pairs: a slice.
+        temperature: tau, divides the cosines.
+        weights: (b,) phi of each pair.
+        place: `factor` takes phi * -log p (released code), `inside_log` -log(phi * p) (as the paper prints it).
+
+    Returns:
+        Sum over the slice of the mean of both directions, divided by B.
+
+    Source: MCLEA, eqs. (8)-(10); SNAG, eqs. (11)-(13).
+    """
+    losses = 0.5 * (_counterpart_losses(pairs, temperature) + _counterpart_losses(pairs.turned(), temperature))
+    if weights is not None:
+        match_shape(weights, "weights of pairs", len(losses))
+        tiny = torch.finfo(losses.dtype).tiny
+        losses = losses * weights if place == "factor" else losses - torch.log(weights.clamp_min(tiny))
+    return losses.masked_fill(~pairs.counted(), 0.0).sum() / len(pairs.all_left)
+
+
+def pair_confidence(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
+    """Weight phi of each pair in a modality: M times the lower confidence of both entities, (b,) from (b,) each.
+
+    Source: SNAG, eq. (12).
+    """
+    return num_tokens * torch.minimum(left, right)
+
+
+def neighbourhood_loss(pairs: PairCodes, alpha: float, beta: float) -> Tensor:
+    """Neighbourhood component analysis with limited emphasis (NCA).
+
+    1/B sum_i [log(1 + sum_{j != i} e^{alpha S_ij}) / alpha + the same over S_ji - beta log(1 + relu(S_ii))], S cosines.
+
+    Source: EVA, eq. (6); Liu et al., "HAL" (AAAI 2020).
+    """
+    rows = _crowding(pairs, alpha) + _crowding(pairs.turned(), alpha)
+    match = torch.relu((pairs.left * pairs.right).sum(dim=1))
+    losses = rows / alpha - beta * torch.log1p(match)
+    return losses.masked_fill(~pairs.counted(), 0.0).sum() / len(pairs.all_left)
+
+
+def divergence_loss(student: PairCodes, teacher: PairCodes, temperature: float, zoom: float) -> Tensor:
+    """Draw the neighbourhoods in one modality towards those of the joint codes (IAL).
+
+    Args:
+        student: pairs in one modality; p, softmax as in `contrastive_loss`.
+        teacher: the same pairs in joint codes, of any width; q, without gradient.
+        temperature: tau, of both.
+        zoom: factor on the loss.
+
+    Returns:
+        zoom times the mean of KL(q || p) over both directions, divided by the 2 B entries of a row, as released.
+
+    Source: MCLEA, eqs. (11)-(12).
+    """
+    forward = _divergences(student, teacher, temperature)
+    losses = 0.5 * (forward + _divergences(student.turned(), teacher.turned(), temperature))
+    total = len(student.all_left)
+    return zoom * losses.masked_fill(~student.counted(), 0.0).sum() / (2 * total * total)
+
+
+class UncertaintyWeights(nn.Module):
+    """Learned weights of several losses: sum_m exp(-s_m) L_m + s_m.
+
+    Source: Kendall et al., "Multi-Task Learning Using Uncertainty" (CVPR 2018), as in MCLEA's and SNAG's code.
+    """
+
+    def __init__(self, num_losses: int):
+        """Start with all s_m at 0: a plain sum."""
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(num_losses))
+
+    def forward(self, losses: Sequence[Tensor], share: float) -> Tensor:
+        """Weigh losses of a slice; `share`, its part of the batch, makes the s_m of all slices add up to one."""
+        stacked = torch.stack(list(losses))
+        match_shape(stacked, "losses under uncertainty weights", len(self.log_variances))
+        return (torch.exp(-self.log_variances) * stacked + share * self.log_variances).sum()
+
+
+def _counterpart_losses(pairs: PairCodes, temperature: float) -> Tensor:
+    # (b,) -log p of the right counterparts of the left entities; codes have unit length.
+    def rows_of(first: int, stop: int) -> Tensor:
+        logits = _logits(pairs, first, stop, temperature)
+        return torch.logsumexp(logits, dim=1) - logits.diagonal(pairs.offset + first)
+
+    return _by_rows(rows_of, len(pairs.left), 2 * len(pairs.all_left))
+
+
+def _divergences(student: PairCodes, teacher: PairCodes, temperature: float) -> Tensor:
+    # The same entities are absent for both, though all of them have joint codes.
+    given = PairCodes(*_codes(teacher), teacher.offset, student.known_left, student.known_right)
+
+    def rows_of(first: int, stop: int) -> Tensor:
+        log_p = torch.log_softmax(_logits(student, first, stop, temperature), dim=1)
+        with torch.no_grad():
+            log_q = torch.log_softmax(_logits(given, first, stop, temperature), dim=1)
+        return (torch.exp(log_q) * (log_q - log_p)).sum(dim=1)
+
+    return _by_rows(rows_of, len(student.left), 2 * len(student.all_left))
+
+
+def _crowding(pairs: PairCodes, alpha: float) -> Tensor:
+    # (b,) log(1 + sum over the other right entities of e^{alpha cosine}).
+    def rows_of(first: int, stop: int) -> Tensor:
+        logits = alpha * (pairs.left[first:stop] @ pairs.all_right.T)
+        blocked = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+        if pairs.known_right is not None:
+            blocked |= ~pairs.known_right
+        blocked.diagonal(pairs.offset + first).fill_(True)
+        return functional.softplus(torch.logsumexp(logits.masked_fill(blocked, torch.finfo(logits.dtype).min), dim=1))
+
+    return _by_rows(rows_of, len(pairs.left), len(pairs.all_left))
+
+
+def _logits(pairs: PairCodes, first: int, stop: int, temperature: float) -> Tensor:
+    # (stop - first, 2 B): with all right entities, then with all left ones but itself.
+    total, place = len(pairs.all_right), pairs.offset + first
+    scaled = pairs.left[first:stop] / temperature
+    logits = torch.cat([scaled @ pairs.all_right.T, scaled @ pairs.all_left.T], dim=1)
+    blocked = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    for known, start in ((pairs.known_right, 0), (pairs.known_left, total)):
+        if known is not None:
+            blocked[:, start : start + total] = ~known
+    # The counterpart stays even where it is absent: such a pair does not count, and its numbers must be finite.
+    blocked.diagonal(place).fill_(False)
+    blocked.diagonal(place + total).fill_(True)
+    return logits.masked_fill(blocked, torch.finfo(logits.dtype).min)
+
+
+def _by_rows(function: Callable[[int, int], Tensor], num_rows: int, num_columns: int) -> Tensor:
+    # A few rows of logits at a time; what lies in between is computed anew on the way back.
+    step = max(1, _TILE_LOGITS // num_columns)
+    if step >= num_rows:
+        return function(0, num_rows)
+    again = cast(Any, checkpoint).checkpoint
+    parts = [
+        again(function, first, min(first + step, num_rows), use_reentrant=False, preserve_rng_state=False)
+        for first in range(0, num_rows, step)
+    ]
+    return torch.cat(cast("list[Tensor]", parts))
+
+
+def _codes(pairs: PairCodes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return pairs.left, pairs.right, pairs.all_left, pairs.all_right

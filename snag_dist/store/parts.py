@@ -7,6 +7,7 @@ or when. Items that give no vector are listed in a file beside the mark.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from snag_dist.store.makers import ItemMaker, Made, VectorMaker, VectorMakerSpec
 from snag_dist.store.schema import PROBLEM_SCHEMA, FeatureDtype, feature_schema, table_file
 from snag_dist.store.shard_files import ShardWriter, save_mark, steps
 
-# Below this many entities a part costs more to schedule than to make.
-_MIN_ENTITIES_PER_PART = 128
+# An encoder sorts and batches what it is handed, which is a part at most: smaller ones slow it down. A small table is
+# cut nevertheless, so that a few actors can share it; below the second number a part costs more to schedule than to
+# make.
+_ENTITIES_PER_PART, _LEAST_ENTITIES, _FEW_PARTS = 512, 128, 4
 MARKS = "parts"
 
 
@@ -44,7 +47,8 @@ class PartPlan:
     @property
     def num_parts(self) -> int:
         """Return P, at most V."""
-        return min(self.virtual_shards, max(1, self.num_entities // _MIN_ENTITIES_PER_PART))
+        few = min(_FEW_PARTS, self.num_entities // _LEAST_ENTITIES)
+        return min(self.virtual_shards, max(1, few, self.num_entities // _ENTITIES_PER_PART))
 
     def shards(self, part: int) -> range:
         """Return the virtual shards of a part."""
@@ -129,17 +133,16 @@ class PartMaker:
         path.parent.mkdir(parents=True, exist_ok=True)
         problems: list[dict[str, object]] = []
         with pq.ParquetWriter(path, feature_schema(width, plan.dtype), compression="zstd") as table:
-            for writer in writers:
-                start, stop = np.searchsorted(row_numbers, [writer.rows.start, writer.rows.stop])
-                for begin, end in steps(int(start), int(stop)):
-                    here = row_numbers[begin:end]
-                    made = self._of_maker(payload.slice(begin, end - begin))
-                    problems += [
-                        {"row": int(here[index]), "item": item, "reason": why} for index, item, why in made.problems
-                    ]
-                    bad = _store(writer, table, here, made)
-                    if bad is not None:
-                        return _summary(part, bad=bad)
+            # The maker is handed as much at a time as fits, whatever the shards: it sorts and batches better so.
+            for begin, end in steps(0, len(row_numbers)):
+                here = row_numbers[begin:end]
+                made = self._of_maker(payload.slice(begin, end - begin))
+                problems += [
+                    {"row": int(here[index]), "item": item, "reason": why} for index, item, why in made.problems
+                ]
+                bad = _store(writers, table, here, made)
+                if bad is not None:
+                    return _summary(part, bad=bad)
         summaries = [writer.close() for writer in writers]
         plan.problems(part).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA), plan.problems(part))
@@ -171,18 +174,21 @@ def _summary(
 
 
 def _store(
-    writer: ShardWriter, table: pq.ParquetWriter, rows: NDArray[np.int64], made: Made
+    writers: Sequence[ShardWriter], table: pq.ParquetWriter, rows: NDArray[np.int64], made: Made
 ) -> tuple[int, int, float] | None:
     """Write the vectors there are; or return row, column and value of the first number that cannot be stored."""
     usable = made.counts > 0
     kept, values = rows[usable], made.vectors[usable]
     with np.errstate(over="ignore"):
-        vectors = values.astype(writer.dtype)
+        vectors = values.astype(writers[0].dtype)
     finite = np.isfinite(vectors)
     if not finite.all():
         index, column = np.argwhere(~finite)[0]
         return int(kept[index]), int(column), float(values[index, column])
-    writer.add(kept, vectors)
+    for writer in writers:
+        start, stop = np.searchsorted(kept, [writer.rows.start, writer.rows.stop])
+        if start < stop:
+            writer.add(kept[start:stop], vectors[start:stop])
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     counts = pa.array(made.counts[usable], pa.int32())
     table.write_batch(pa.record_batch([pa.array(kept), counts, lists], schema=table.schema))

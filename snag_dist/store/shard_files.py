@@ -12,7 +12,7 @@ from snag_dist.store.schema import FeatureDtype, presence_file, shard_file
 from snag_dist.store.statistics import Moments
 
 # Vectors held at a time, however large a shard is.
-_ROWS_AT_A_TIME = 4096
+_ROWS_AT_A_TIME = 1024
 
 
 def steps(start: int, stop: int) -> Iterator[tuple[int, int]]:

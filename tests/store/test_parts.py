@@ -32,7 +32,7 @@ def make(plan: PartPlan, rows: list[int], numbers: list[float]) -> list[dict[str
     return [summary for block in blocks for summary in maker(block).to_pylist()]
 
 
-@pytest.mark.parametrize(("num_entities", "num_parts"), [(5, 1), (300, 2), (2000, 15), (12842, 64)])
+@pytest.mark.parametrize(("num_entities", "num_parts"), [(5, 1), (300, 2), (2000, 4), (12842, 25), (90000, 64)])
 def test_parts_are_runs_of_whole_shards_that_cover_all(tmp_path: Path, num_entities: int, num_parts: int):
     plan = PartPlan(tmp_path, "float16", num_entities, 64)
     assert plan.num_parts == num_parts

@@ -135,7 +135,7 @@ def test_codes_begin_at_the_size_of_rows_or_of_the_norm(feed_forward_width: int)
         attention = AttentionConfig(feed_forward_width=feed_forward_width)
         fusion = AttentionFusionConfig(code="graph", initial_scale=scale, attention=attention).build(64, 3)
         fusion.begin_at(0.05)
-        sizes[scale] = float(fusion(tokens, *everything(tokens)).codes.std())
+        sizes[scale] = float(fusion(tokens, *everything(tokens)).codes.detach().std())
     assert sizes["unit"] == pytest.approx(1.0, abs=0.01)
     assert sizes["rows"] == pytest.approx(0.05, abs=0.001)
 

@@ -11,8 +11,8 @@ import torch
 from snag_dist.config import Config
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.assembly import over
-from snag_dist.method.snag import GraphFacts
-from snag_dist.model.encoder import Encoder, EncoderConfig
+from snag_dist.method.facts import GraphFacts, draw_completion
+from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.fusion import AttentiveSumFusionConfig
 from snag_dist.model.noise import NoiseConfig, NoNoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
@@ -43,13 +43,7 @@ class AdamfConfig(Config):
 
     def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""
-        # fork_rng leaves the caller's generator as it was.
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
-            encoder = Encoder(self.encoder, facts.modalities, self.noise.build())
-            scorer = self.scorer.build(self.encoder.width)
-            encoder.fusion.begin_at(scorer.entity_bound)
-        return CompletionTask(encoder, scorer, self.loss.build(), facts.num_relations, seed)
+        return draw_completion(self, facts, seed)
 
     def build_adversary(self, facts: GraphFacts, seed: int) -> Adversary | None:
         """Build the second player, None for plain AdaMF; the same on every worker."""

@@ -7,7 +7,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import nn
 
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.attention import AttentionConfig
 from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
 from snag_dist.model.views import ViewsConfig, ViewsEncoder

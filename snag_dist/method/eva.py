@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snag_dist.config import Config
 from snag_dist.method.assembly import AlignmentNoise, build_task, over
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import GlobalMix
 from snag_dist.model.noise import NoNoiseConfig
 from snag_dist.model.structure import GcnConfig

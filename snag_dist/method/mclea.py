@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snag_dist.config import Config
 from snag_dist.method.assembly import AlignmentNoise, build_task
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import Combination, GlobalMix
 from snag_dist.model.noise import NoNoiseConfig
 from snag_dist.model.views import EntityViews, ViewsConfig

@@ -4,34 +4,17 @@ Source: Chen et al., "Noise-powered Multi-modal Knowledge Graph Representation F
 arXiv 2403.06832).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from snag_dist.config import Config
 from snag_dist.kg.truth import TruthIndex
-from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
+from snag_dist.method.facts import GraphFacts, draw_completion
+from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
 from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
 from snag_dist.task.completion import CompletionTask
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """What a method must know of a graph before it builds a task.
-
-    Attributes:
-        num_entities, num_relations: E and R.
-        modalities: raw features by name; a method uses the ones it is given.
-    """
-
-    num_entities: int
-    num_relations: int
-    modalities: Mapping[str, ModalityFacts]
 
 
 class SnagConfig(Config):
@@ -51,13 +34,7 @@ class SnagConfig(Config):
 
     def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""
-        # fork_rng leaves the caller's generator as it was.
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
-            encoder = Encoder(self.encoder, facts.modalities, self.noise.build())
-            scorer = self.scorer.build(self.encoder.width)
-            encoder.fusion.begin_at(scorer.entity_bound)
-        return CompletionTask(encoder, scorer, self.loss.build(), facts.num_relations, seed)
+        return draw_completion(self, facts, seed)
 
     def build_sampler(self, truth: TruthIndex) -> NegativeSampler:
         """Build the negative sampler over the known-true training triples."""

@@ -20,7 +20,7 @@ from snag_dist.method.assembly import (
     AlignmentNoise,
     build_task,
 )
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import GlobalMix, join_by_confidence
 from snag_dist.model.views import EntityViews, ViewsConfig
 from snag_dist.objective.contrastive import UncertaintyWeights, WeightPlace, contrastive_loss, pair_confidence

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import CheckpointError, DataError
 from snag_dist.kg.truth import TruthIndex
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics
 from snag_dist.random import Stream

@@ -13,7 +13,7 @@ from snag_dist.config import validate
 from snag_dist.kg.adjacency import Adjacency
 from snag_dist.method import eva, mclea, meaformer, snag_alignment
 from snag_dist.method.alignment import AlignmentMethodConfig
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.aggregation import Edges, connect, connect_graph
 from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs

@@ -7,7 +7,7 @@ import torch
 
 from snag_dist.method.adamf import AdamfConfig
 from snag_dist.method.completion import CompletionMethodConfig
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from snag_dist.errors import NumericError, ResourceError, ShapeError
 from snag_dist.kg.truth import TruthIndex
-from snag_dist.method.snag import GraphFacts, SnagConfig
+from snag_dist.method.facts import GraphFacts
+from snag_dist.method.snag import SnagConfig
 from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.scorer import Scorer
 from snag_dist.ranking.metrics import RankMetrics

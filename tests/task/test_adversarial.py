@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snag_dist.config import validate
 from snag_dist.method.adamf import AdamfConfig
-from snag_dist.method.snag import GraphFacts
+from snag_dist.method.facts import GraphFacts
 from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from snag_dist.errors import ShapeError
+from snag_dist.method.facts import GraphFacts
 from snag_dist.method.mclea import McleaConfig
-from snag_dist.method.snag import GraphFacts
 from snag_dist.model.views import EntityViews, ViewsConfig
 from snag_dist.task.alignment import assemble_pairs, joint_pairs, modality_pairs
 

@@ -8,7 +8,8 @@ import torch
 from distributed import run_distributed
 
 from snag_dist.kg.truth import TruthIndex
-from snag_dist.method.snag import GraphFacts, SnagConfig
+from snag_dist.method.facts import GraphFacts
+from snag_dist.method.snag import SnagConfig
 from snag_dist.model.encoder import EncoderConfig, ModalityFacts
 from snag_dist.model.features import ColumnStatistics
 from snag_dist.random import Moment

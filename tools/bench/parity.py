@@ -98,7 +98,7 @@ def _work(rank: int, size: int, store: Path, seed: int, precision: str, folder: 
 
 def _rank_initial_codes(worker: Any, rank: int, group: Group) -> Any:
     """Ranks under codes that are the same at any number of workers: those before training."""
-    from snag_dist.method.snag import GraphFacts
+    from snag_dist.method.facts import GraphFacts
     from snag_dist.shard.ranking import rank_triples
     from snag_dist.shard.table import EntityTable
     from snag_dist.training.worker import describe

@@ -12,8 +12,11 @@ from pydantic import Field
 from snag_dist.config import Config
 from snag_dist.errors import ConfigError
 from snag_dist.store.encoders.resolved import ResolvedEncoder
-from snag_dist.store.makers import VectorMaker
+from snag_dist.store.makers import ItemMaker, Made, Problem
 from snag_dist.store.manifest import EncoderRecord, hash_tree
+
+# Raise it when the numbers that a text gives change.
+_VERSION = "2"
 
 
 class HashingConfig(Config):
@@ -45,7 +48,7 @@ def resolve_hashing(config: HashingConfig) -> ResolvedEncoder:
     record = EncoderRecord(
         name=f"hashing {config.analyzer} {config.ngram_min}-{config.ngram_max} width {config.width}",
         revision=f"scikit-learn {importlib.metadata.version('scikit-learn')}",
-        weights_sha256=hash_tree(config.model_dump()),
+        weights_sha256=hash_tree([_VERSION, config.model_dump()]),
     )
     return ResolvedEncoder(HashingSpec(config), record, items_per_actor=50_000)
 
@@ -56,13 +59,16 @@ class HashingSpec:
 
     config: HashingConfig
 
-    def load(self) -> VectorMaker:
+    def load(self) -> ItemMaker:
         """Return the encoder."""
         return HashingEncoder(self.config)
 
 
-class HashingEncoder:
-    """Hashes runs of words or characters into columns with a random sign, and scales to length 1."""
+class HashingEncoder(ItemMaker):
+    """Hashes runs of words or characters into columns with a random sign, and scales to length 1.
+
+    A text in which nothing is counted (scikit-learn's words have two letters or more) has no vector.
+    """
 
     def __init__(self, config: HashingConfig) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -74,8 +80,18 @@ class HashingEncoder:
             ngram_range=(config.ngram_min, config.ngram_max),
         )
 
+    def make(self, payload: pa.Array) -> Made:
+        """Return the vectors of n sentences, of those that have one."""
+        vectors = self.vectors(payload)
+        usable = vectors.any(axis=1)
+        problems = [
+            Problem(int(index), repr(payload[int(index)].as_py()), "no word that hashing counts")
+            for index in np.flatnonzero(~usable)
+        ]
+        return Made(vectors, usable.astype(np.int64), tuple(problems))
+
     def vectors(self, payload: pa.Array) -> NDArray[np.float32]:
-        """Return (n, F) vectors of n sentences."""
+        """Return (n, F) vectors of n sentences; zeros where nothing is counted."""
         hashed = self._vectorizer.transform(payload.to_pylist())
         # A sparse matrix, which scikit-learn's annotations do not say.
         return hashed.toarray().astype(np.float32)  # pyright: ignore[reportAttributeAccessIssue]

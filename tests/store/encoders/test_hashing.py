@@ -4,6 +4,7 @@ import pytest
 
 from snag_dist.errors import ConfigError
 from snag_dist.store.encoders import HashingConfig, resolve
+from snag_dist.store.makers import ItemMaker
 
 
 def encode(config: HashingConfig, sentences: list[str]) -> np.ndarray:
@@ -24,6 +25,15 @@ def test_hashing_counts_words_whatever_their_order_and_case():
 def test_hashing_sees_word_order_through_pairs():
     one, other = encode(HashingConfig(width=256, ngram_max=2), ["dog bites man", "man bites dog"])
     assert not np.array_equal(one, other)
+
+
+def test_a_text_without_a_countable_word_has_no_vector():
+    encoder = resolve(HashingConfig(width=64, ngram_max=1)).spec.load()
+    assert isinstance(encoder, ItemMaker)
+    made = encoder.make(pa.array(["the sea", "? !", "X"]))
+    assert made.counts.tolist() == [1, 0, 0]
+    assert [(problem.entity, problem.item) for problem in made.problems] == [(1, "'? !'"), (2, "'X'")]
+    assert {problem.reason for problem in made.problems} == {"no word that hashing counts"}
 
 
 def test_an_empty_range_of_ngrams_is_refused():

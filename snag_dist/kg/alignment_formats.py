@@ -172,15 +172,25 @@ def _looks_swapped(values: Ids, known: NDArray[np.bool_], num_entities: int) -> 
     return num_entities >= _SMALLEST_JUDGED and 2 * middle > num_entities
 
 
+def link_files(folder: Path) -> list[Path]:
+    """List the files that the links of a folder are read from.
+
+    Raises:
+        DataError: there is none.
+    """
+    for names in _LINK_FILES:
+        if all((folder / name).is_file() for name in names):
+            return [folder / name for name in names]
+    raise DataError(
+        f"{folder}: expected links in ill_ent_ids, ref_ent_ids or ent_links, found none of them; check the folder and "
+        "the file's name"
+    )
+
+
 def _read_links(folder: Path, entities: _Entities) -> Ids:
-    names = next((names for names in _LINK_FILES if all((folder / name).is_file() for name in names)), None)
-    if names is None:
-        raise DataError(
-            f"{folder}: expected links in ill_ent_ids, ref_ent_ids or ent_links, found none of them; check the "
-            "folder and the file's name"
-        )
-    read = _read_link_keys if names == ("ent_links",) else _read_link_ids
-    found = [(folder / name, *read(folder / name, entities)) for name in names]
+    paths = link_files(folder)
+    read = _read_link_keys if paths[0].name == "ent_links" else _read_link_ids
+    found = [(path, *read(path, entities)) for path in paths]
     links = np.concatenate([rows for _, rows, _ in found])
     if not len(links):
         raise DataError(f"{found[0][0]}: expected links, found none; restore the file")

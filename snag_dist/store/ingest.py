@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from ray.data import SaveMode
 
 from snag_dist.config import Config
@@ -27,6 +27,7 @@ from snag_dist.errors import DataError
 from snag_dist.kg.audit import AuditConfig, audit
 from snag_dist.kg.graph import COLUMNS
 from snag_dist.kg.repair import repair_splits
+from snag_dist.store.alignment_source import AlignmentConfig, write_pair
 from snag_dist.store.findings import Findings
 from snag_dist.store.manifest import (
     StoreManifest,
@@ -37,7 +38,7 @@ from snag_dist.store.manifest import (
     write_json,
     write_manifest,
 )
-from snag_dist.store.opened import read_triples, rows_of_source_ids
+from snag_dist.store.opened import read_links, read_triples, rows_of_source_ids
 from snag_dist.store.pipeline import Progress, no_progress
 from snag_dist.store.remap import UNKNOWN, PartNames, to_rows
 from snag_dist.store.schema import (
@@ -93,6 +94,15 @@ class IngestConfig(Config):
     """Thresholds of the audit."""
     licence: str = "not stated"
     """Licence of the data; it goes into the manifest."""
+
+    @model_validator(mode="after")
+    def _check_repair(self) -> Self:
+        if self.repair is not None and isinstance(self.source, AlignmentConfig):
+            raise ValueError(
+                "expected no repair beside an alignment source, whose triples are all for training: dev is a share of "
+                "the links; remove repair"
+            )
+        return self
 
 
 def ingest(config: IngestConfig, path: Path, *, progress: Progress = no_progress) -> StoreManifest:
@@ -163,6 +173,8 @@ def _write(config: IngestConfig, identity: str, folder: Path, progress: Progress
     source, findings = _examine(config, source)
     rows = rows_of_source_ids(config.seed, len(source.entities.keys))
     _write_keys(source, rows, folder)
+    if source.pair is not None:
+        write_pair(source.pair, rows, folder)
     _write_triples(source, rows, folder, progress)
     if findings.stored is None and sum(split.num_rows for split in source.splits.values()) <= _LARGEST_AUDIT:
         ids = np.argsort(rows)
@@ -180,6 +192,7 @@ def _write(config: IngestConfig, identity: str, folder: Path, progress: Progress
         num_entities=len(source.entities.keys),
         num_relations=len(source.relations.keys),
         num_triples={split: blocks.num_rows for split, blocks in source.splits.items()},
+        num_links=0 if source.pair is None else len(source.pair.links),
         source=source.description,
         config=config.model_dump(mode="json"),
         licence=config.licence,
@@ -212,11 +225,11 @@ def _examine(config: IngestConfig, source: Source) -> tuple[Source, Findings]:
 def _write_keys(source: Source, rows: NDArray[np.int64], folder: Path) -> None:
     ids = pa.array(np.argsort(rows))
     num_entities = len(ids)
+    graph = np.zeros(num_entities, dtype=np.int8) if source.pair is None else source.pair.graph[ids]
     columns = [
         pa.array(np.arange(num_entities)),
         source.entities.keys.take(ids),
-        # One graph; the tables of an alignment store say 0 and 1.
-        pa.array(np.zeros(num_entities, dtype=np.int8)),
+        pa.array(graph),
         source.entities.names.take(ids),
     ]
     pq.write_table(pa.table(columns, schema=ENTITY_SCHEMA), folder / ENTITIES)
@@ -274,4 +287,7 @@ def _fingerprint(folder: Path, config: IngestConfig, source: Source) -> str:
         digest.update(f"\n{split}\n".encode())
         for part in triple_parts(folder, split):
             digest.update(read_triples([part]).astype("<i8", copy=False).tobytes())
+    if source.pair is not None:
+        digest.update(b"\nsides\n" + pq.read_table(folder / ENTITIES, columns=["graph"])["graph"].to_numpy().tobytes())
+        digest.update(b"\nlinks\n" + read_links(folder).astype("<i8", copy=False).tobytes())
     return digest.hexdigest()

@@ -38,7 +38,7 @@ class StoreManifest(Config):
     format_version: int
     """Version of the layout; a store of another version is refused."""
     fingerprint: str
-    """sha256 of the content: seed, keys in row order, triples in stored order."""
+    """sha256 of the content: seed, keys in row order, triples in stored order, and of two graphs sides and links."""
     identity: str
     """sha256 of the ingest config and of the source files: tells whether a store is the one asked for."""
     seed: int
@@ -51,6 +51,8 @@ class StoreManifest(Config):
     """R."""
     num_triples: dict[str, int]
     """Triples by split, duplicates counted."""
+    num_links: int = 0
+    """L of two graphs; a store of one graph has none."""
     source: str
     """The source in words: layout and place."""
     config: dict[str, Any]

@@ -102,5 +102,4 @@ def _rows_of_ids(store: Store, keys: pa.Array, place: Callable[[int], str]) -> N
         raise DataError(
             f"{place(position)}: expected an id, got {keys[position].as_py()!r}; set keys to 'key' if these are keys"
         ) from error
-    inside = (ids >= 0) & (ids < store.num_entities)
-    return np.where(inside, store.rows_of_source_ids[np.where(inside, ids, 0)], -1)
+    return store.rows_of_file_ids(ids)

@@ -18,7 +18,16 @@ from snag_dist.shard.partition import shard_bounds
 from snag_dist.store.feature_report import FeatureReport
 from snag_dist.store.findings import Findings
 from snag_dist.store.manifest import FeatureManifest, StoreManifest, read_manifest, verify_files
-from snag_dist.store.schema import AUDIT, ENTITIES, FEATURES, RELATIONS, REPORT, triple_parts
+from snag_dist.store.schema import (
+    AUDIT,
+    ENTITIES,
+    FEATURES,
+    LINKS,
+    RELATIONS,
+    REPORT,
+    SOURCE_IDS,
+    triple_parts,
+)
 
 _REMAKE = "make the store with jobs/ingest.py"
 _REMAKE_FEATURES = "remove the folder and extract the modality again"
@@ -40,6 +49,12 @@ def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
     for column, name in enumerate(COLUMNS):
         triples[:, column] = table[name].to_numpy()
     return triples
+
+
+def read_links(store: Path) -> NDArray[np.int64]:
+    """Read the links of a store of two graphs: (L, 2) int64 rows, left and right."""
+    table = pq.read_table(store / LINKS)
+    return np.stack([table["left"].to_numpy(), table["right"].to_numpy()], axis=1)
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,39 @@ class Store:
                 "ask for a split of the store, or ingest a source that has it"
             )
         return triple_parts(self.path, split)
+
+    def links(self) -> NDArray[np.int64]:
+        """Read the links between the two graphs: (L, 2) int64 rows, left and right, in the order of the source.
+
+        Raises:
+            DataError: the store is of one graph.
+        """
+        if not self.manifest.num_links:
+            raise DataError(
+                f"{self.path}: expected a store of two graphs with links, found one of {self.manifest.source}; ingest "
+                "a source of kind 'alignment'"
+            )
+        return read_links(self.path)
+
+    def sides(self) -> NDArray[np.int8]:
+        """Read (E,) the graph of every row: 0 left, 1 right; 0 throughout where there is one graph."""
+        return pq.read_table(self.path / ENTITIES, columns=["graph"])["graph"].to_numpy()
+
+    def rows_of_file_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (n,) the rows of entities by the numbers their source gives them; -1 where there is none.
+
+        The files of an alignment source number both graphs, maybe with gaps; any other source counts from 0.
+        """
+        numbers = self._file_ids
+        places = np.minimum(np.searchsorted(numbers, ids), len(numbers) - 1)
+        return np.where(numbers[places] == ids, self.rows_of_source_ids[places], -1)
+
+    @cached_property
+    def _file_ids(self) -> NDArray[np.int64]:
+        """(E,) the number of every source id in the files, ascending."""
+        if SOURCE_IDS not in self.manifest.files:
+            return np.arange(self.num_entities)
+        return pq.read_table(self.path / SOURCE_IDS)["id"].to_numpy()[self.rows_of_source_ids]
 
     def entities(self) -> pa.Table:
         """Read the entities: row, key, graph, name; row i is at position i."""

@@ -3,6 +3,8 @@
 manifest.json                              written last: a folder without it is no store
 entities.parquet, relations.parquet        row i describes entity row i, relation i
 triples/<split>/part-00000-0.parquet       row ids, in the order of the source
+links.parquet                              of an alignment store: rows of the two ends, in the order of the source
+source_ids.parquet                         of an alignment store: the number the files give the entity of row i
 features/<modality>/manifest.json          written last
 features/<modality>/table/part-00000.parquet     interchange: the rows that have the modality
 features/<modality>/hot/shard-00000.npy          what training maps: all rows of a shard, zeros where absent
@@ -11,6 +13,7 @@ features/<modality>/statistics.npz         mean and std of every column
 features/<modality>/report.json            norms, near-constant columns, duplicates
 features/<modality>/samples.parquet        a few entities as a person sees them
 features/<modality>/problems.parquet       items that gave no vector, by row, with the reason
+missing/<modality>-.../                    an overlay: who keeps a modality, and the statistics that follow
 audit.json                                 what the audit of the graph found
 """
 
@@ -24,8 +27,11 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 ENTITIES = "entities.parquet"
 RELATIONS = "relations.parquet"
+LINKS = "links.parquet"
+SOURCE_IDS = "source_ids.parquet"
 TRIPLES = "triples"
 FEATURES = "features"
+MISSING = "missing"
 AUDIT = "audit.json"
 STATISTICS = "statistics.npz"
 PROBLEMS = "problems.parquet"
@@ -39,6 +45,8 @@ ENTITY_SCHEMA = pa.schema(
 )
 RELATION_SCHEMA = pa.schema([("id", pa.int32()), ("key", pa.large_string()), ("name", pa.large_string())])
 TRIPLE_SCHEMA = pa.schema([("head", pa.int64()), ("relation", pa.int32()), ("tail", pa.int64())])
+LINK_SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
+SOURCE_ID_SCHEMA = pa.schema([("row", pa.int64()), ("id", pa.int64())])
 
 PROBLEM_SCHEMA = pa.schema([("row", pa.int64()), ("item", pa.large_string()), ("reason", pa.large_string())])
 

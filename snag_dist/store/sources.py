@@ -1,7 +1,7 @@
 """Where a graph may come from, and what ingest takes of it: keys in the order of their ids, and triples."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,9 +15,11 @@ from pydantic import Field, model_validator
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
+from snag_dist.kg.alignment import GraphPair
 from snag_dist.kg.formats import read_ntriples, read_openke, read_tsv
 from snag_dist.kg.graph import COLUMNS, SPLITS, Graph
 from snag_dist.kg.world import World, WorldConfig
+from snag_dist.store.alignment_source import AlignmentConfig
 from snag_dist.store.parquet_source import ParquetConfig, ParquetSplit, open_split
 from snag_dist.store.pipeline import dataset_of_blocks
 from snag_dist.store.vocabulary import Vocabulary, build_vocabulary, keys_to_ids
@@ -103,7 +105,8 @@ class NtriplesConfig(_SplitFilesConfig):
 
 
 SourceConfig = Annotated[
-    OpenkeConfig | TsvConfig | NtriplesConfig | ParquetConfig | WorldConfig, Field(discriminator="kind")
+    OpenkeConfig | TsvConfig | NtriplesConfig | ParquetConfig | WorldConfig | AlignmentConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -131,6 +134,7 @@ class Source:
         entities, relations: keys and names in the order of their ids.
         splits: split name to its triples.
         graph: the whole graph, where the source is one that is read into memory.
+        pair: both graphs and their links, where the source is one of alignment.
     """
 
     description: str
@@ -138,6 +142,7 @@ class Source:
     relations: Vocabulary
     splits: dict[str, SplitBlocks]
     graph: Graph | None
+    pair: GraphPair | None = None
 
 
 def source_files(config: SourceConfig) -> list[Path]:
@@ -156,6 +161,9 @@ def open_source(config: SourceConfig, rows_per_part: int) -> Source:
     if isinstance(config, WorldConfig):
         description = f"generated world of {config.num_entities} entities, seed {config.seed}"
         return source_of_graph(World(config).graph(), description, rows_per_part)
+    if isinstance(config, AlignmentConfig):
+        pair = config.read()
+        return replace(source_of_graph(pair.to_graph(), f"alignment {config.folder}", rows_per_part), pair=pair)
     place = config.folder if config.folder is not None else config.files()[0].parent
     return source_of_graph(config.read(), f"{config.kind} {place}", rows_per_part)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from snag_dist.kg.world import WorldConfig
+from snag_dist.store.alignment_source import AlignmentConfig
 from snag_dist.store.encoders.torchvision_door import open_torchvision
 from snag_dist.store.extract import extract
 from snag_dist.store.ingest import IngestConfig, ingest
@@ -82,3 +83,38 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     word = models.Transformer(str(folder / "bert"), max_seq_length=32)
     SentenceTransformer(modules=[word, models.Pooling(32)], device="cpu").save(str(folder / "sentence"))
     return folder / "sentence"
+
+
+PAIR_ENTITIES = ({10: "http://x/a_one", 30: "http://x/b", 50: "http://x/c"}, {20: "http://y/a", 40: "http://y/b_two"})
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two graphs of three and two entities, their ids interleaved with gaps, two links, attributes on both sides.
+
+    Dense ids follow the ids of the files: a_one 0, y/a 1, b 2, b_two 3, c 4.
+    """
+    folder = tmp_path_factory.mktemp("pair")
+    for number, entities in enumerate(PAIR_ENTITIES, start=1):
+        lines = [f"{id_}\t{key}" for id_, key in reversed(entities.items())]
+        (folder / f"ent_ids_{number}").write_text("\n".join(lines) + "\n")
+    (folder / "triples_1").write_text("10\t7\t30\n30\t7\t50\n10\t3\t10\n")
+    (folder / "triples_2").write_text("20\t7\t40\n")
+    (folder / "ill_ent_ids").write_text("30\t40\n10\t20\n")
+    (folder / "training_attrs_1").write_text("http://x/b\tsize\tage\nhttp://x/a_one\tsize\n")
+    (folder / "training_attrs_2").write_text("http://y/a\tsize\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ingested_pair(pair_folder: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    """The store of the two small graphs, in three virtual shards, as ingest made it."""
+    path = tmp_path_factory.mktemp("stores") / "pair"
+    ingest(IngestConfig(source=AlignmentConfig(folder=pair_folder), seed=1, virtual_shards=3), path)
+    return path
+
+
+@pytest.fixture
+def pair_store(ingested_pair: Path, tmp_path: Path) -> Store:
+    """A copy of the store of the two small graphs, for one test to spoil."""
+    return open_store(shutil.copytree(ingested_pair, tmp_path / "pair_store"))

@@ -7,7 +7,7 @@ count, which split chose the checkpoint. So no metric leaves this module alone.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rich.table import Table
 from rich.text import Text
@@ -108,6 +108,8 @@ class SliceRecord(Config):
 class EvaluationReport(Config):
     """An evaluation of one checkpoint on one split."""
 
+    task: Literal["completion"] = "completion"
+    """Tells this report from one of alignment; older files do not have it."""
     protocol: Protocol
     """How it was measured."""
     metrics: RankRecord
@@ -186,9 +188,9 @@ def table_of_runs(reports: Mapping[str, ReportLike]) -> Table:
     captions = dict.fromkeys(_caption(report.protocol) for report in opened.values())
     table = Table(title="Ranks", caption=Text("\n".join(captions)), caption_justify="left")
     table.add_column("run")
-    _add_metric_columns(table)
+    add_metric_columns(table)
     for name, report in opened.items():
-        table.add_row(Text(name), *_metric_cells(report.metrics))
+        table.add_row(Text(name), *metric_cells(report.metrics))
     return table
 
 
@@ -202,8 +204,8 @@ def table_of_slices(report: ReportLike, *, max_relations: int = 10) -> Table:
     opened = EvaluationReport.model_validate(report)
     table = Table(title="Ranks by slice", caption=Text(_caption(opened.protocol)), caption_justify="left")
     table.add_column("slice")
-    _add_metric_columns(table)
-    table.add_row("all", *_metric_cells(opened.metrics), end_section=True)
+    add_metric_columns(table)
+    table.add_row("all", *metric_cells(opened.metrics), end_section=True)
     relations = sorted(
         (piece for piece in opened.slices if piece.group == RELATION), key=lambda piece: -piece.metrics.num_queries
     )
@@ -215,18 +217,20 @@ def table_of_slices(report: ReportLike, *, max_relations: int = 10) -> Table:
             table.add_section()
             table.add_row(Text(group, style="bold"))
         # As text: square brackets in a relation's key are no markup.
-        table.add_row(Text(f"  {piece.name}"), *_metric_cells(piece.metrics))
+        table.add_row(Text(f"  {piece.name}"), *metric_cells(piece.metrics))
     if len(relations) > max_relations:
         table.add_row(f"  ({len(relations) - max_relations} relations more)")
     return table
 
 
-def _add_metric_columns(table: Table) -> None:
+def add_metric_columns(table: Table) -> None:
+    """Add the columns that `metric_cells` fills."""
     for header in ("MRR", *(f"H@{k}" for k in HITS_AT), "MR", "queries"):
         table.add_column(header, justify="right")
 
 
-def _metric_cells(metrics: RankRecord) -> list[str]:
+def metric_cells(metrics: RankRecord) -> list[str]:
+    """Write the headline metrics, one cell a column of `add_metric_columns`."""
     means = metrics.realistic
     hits = (f"{means.hits[k]:.4f}" for k in HITS_AT)
     return [f"{means.mrr:.4f}", *hits, f"{means.mean_rank:.1f}", str(metrics.num_queries)]

@@ -47,6 +47,20 @@ class Group:
             dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
+        """Fill a tensor, of one shape on all workers, with the one of worker `source`, in place."""
+        if self.size > 1:
+            dist.broadcast(values, src=source)
+        return values
+
+    def all_gather(self, values: Tensor) -> list[Tensor]:
+        """Collect a tensor of one shape from every worker, by rank."""
+        if self.size == 1:
+            return [values]
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return parts
+
     def gather_objects(self, value: Any) -> list[Any]:
         """Collect a small object from every worker, by rank."""
         if self.size == 1:

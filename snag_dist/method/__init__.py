@@ -7,7 +7,6 @@ eva              EVA: a GCN, neighbourhood component analysis
 mclea            MCLEA: contrast in each modality, divergence from the joint code
 meaformer        MEAformer: joint codes weighted by confidence
 facts            what every method is told of a graph; completion tasks drawn from a seed
-completion       the choice among methods of completion
-alignment        the choice among methods of alignment
+choices          the choice among all of them
 assembly         how the methods of alignment are put together
 """

@@ -14,6 +14,7 @@ from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
 from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
+from snag_dist.task.adversarial import Adversary
 from snag_dist.task.completion import CompletionTask
 
 
@@ -36,9 +37,10 @@ class SnagConfig(Config):
         """Build the task, the same on every worker: initial weights are a function of the seed."""
         return draw_completion(self, facts, seed)
 
+    def build_adversary(self, facts: GraphFacts, seed: int) -> Adversary | None:
+        """SNAG plays alone."""
+        return None
+
     def build_sampler(self, truth: TruthIndex) -> NegativeSampler:
         """Build the negative sampler over the known-true training triples."""
         return self.negatives.build(truth)
-
-
-MethodConfig = SnagConfig

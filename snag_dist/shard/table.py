@@ -6,6 +6,7 @@ takes its gradient. Rows and optimiser state are kept per entity, so they are st
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -52,6 +53,8 @@ class Adam(RowOptimizer):
     def step(self, index: Tensor, grad: Tensor, lr: float, step: int) -> None:
         """See `RowOptimizer.step`."""
         beta1, beta2 = self._config.betas
+        if self._config.weight_decay:
+            self.rows.mul_(1.0 - lr * self._config.weight_decay)
         mean, square = self.state["exp_avg"], self.state["exp_avg_sq"]
         mean.mul_(beta1)
         square.mul_(beta2)
@@ -83,6 +86,8 @@ class LazyAdam(RowOptimizer):
         # In float64: 1 - .999 loses four digits in float32.
         count = updates.to(torch.float64).unsqueeze(1)
         denominator = (square / (1.0 - beta2**count).to(grad.dtype)).sqrt_().add_(self._config.epsilon)
+        if self._config.weight_decay:
+            self.rows[index] *= 1.0 - lr * self._config.weight_decay
         self.rows[index] -= (lr / (1.0 - beta1**count)).to(grad.dtype) * mean / denominator
         self.state["exp_avg"][index] = mean
         self.state["exp_avg_sq"][index] = square
@@ -116,6 +121,8 @@ class _MomentsConfig(Config):
     """Decay of the running mean and square."""
     epsilon: float = 1e-8
     """Added to the denominator."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled (AdamW), times the learning rate, on every row that a step updates."""
 
 
 class AdamConfig(_MomentsConfig):
@@ -160,6 +167,25 @@ TableConfig = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class InitialRows:
+    """What rows are before training.
+
+    Attributes:
+        distribution: `uniform` in [-scale, scale], or `normal` with standard deviation `scale`.
+        scale: of it.
+    """
+
+    distribution: Literal["uniform", "normal"]
+    scale: float
+
+    def draw(self, stream: Stream, ids: Tensor, width: int) -> Tensor:
+        """Draw (N, width) float64 rows of `ids` (N,)."""
+        if self.distribution == "normal":
+            return stream.normal(ids, width, torch.float64) * self.scale
+        return (2.0 * stream.uniform(ids, width, torch.float64) - 1.0) * self.scale
+
+
 class EntityTable:
     """The rows this worker owns.
 
@@ -177,20 +203,20 @@ class EntityTable:
         group: Group,
         *,
         width: int,
-        bound: float,
+        start: InitialRows,
         seed: int,
         dtype: torch.dtype = torch.float32,
     ):
-        """Draw rows uniform in [-bound, bound], each a function of (seed, row id)."""
+        """Draw the initial rows, each a function of (seed, row id)."""
         self._group = group
         self._partition = partition
         self.first_row, stop = partition.rows(group.rank)
         self.rows = torch.empty(stop - self.first_row, width, dtype=dtype, device=group.device)
         stream = Stream(seed, "init/rows")
-        for start in range(self.first_row, stop, _INIT_BLOCK):
-            ids = torch.arange(start, min(start + _INIT_BLOCK, stop))
-            drawn = (2.0 * stream.uniform(ids, width, torch.float64) - 1.0) * bound
-            self.rows[start - self.first_row : start - self.first_row + len(ids)] = drawn.to(dtype)
+        for first in range(self.first_row, stop, _INIT_BLOCK):
+            ids = torch.arange(first, min(first + _INIT_BLOCK, stop))
+            drawn = start.draw(stream, ids, width)
+            self.rows[first - self.first_row : first - self.first_row + len(ids)] = drawn.to(dtype)
         self.lr_scale = config.lr_scale
         self.optimizer = config.build(self.rows)
 

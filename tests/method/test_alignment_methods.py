@@ -12,7 +12,7 @@ from torch import Tensor
 from snag_dist.config import validate
 from snag_dist.kg.adjacency import Adjacency
 from snag_dist.method import eva, mclea, meaformer, snag_alignment
-from snag_dist.method.alignment import AlignmentMethodConfig
+from snag_dist.method.choices import AlignmentMethod
 from snag_dist.method.facts import GraphFacts
 from snag_dist.model.aggregation import Edges, connect, connect_graph
 from snag_dist.model.encoder import ModalityFacts
@@ -20,7 +20,7 @@ from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment
 from snag_dist.task.alignment import AlignmentBatch, AlignmentTask, assemble_pairs
 
-CONFIGS: list[Any] = list(get_args(get_args(AlignmentMethodConfig)[0]))
+CONFIGS: list[Any] = list(get_args(AlignmentMethod))
 NUM, WIDTH = 12, 6
 WIDTHS = {"attribute": 4, "relation": 5, "vision": 3}
 PAIRS = np.array([[0, 7], [2, 9], [4, 6], [5, 11], [1, 8]])

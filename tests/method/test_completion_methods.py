@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from snag_dist.method.adamf import AdamfConfig
-from snag_dist.method.completion import CompletionMethodConfig
+from snag_dist.method.choices import CompletionMethod
 from snag_dist.method.facts import GraphFacts
 from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment
 
-CONFIGS: list[Any] = list(get_args(get_args(CompletionMethodConfig)[0]))
+CONFIGS: list[Any] = list(get_args(CompletionMethod))
 FACTS = GraphFacts(8, 2, {"text": ModalityFacts(5, ColumnStatistics(torch.zeros(5), torch.ones(5)))})
 
 

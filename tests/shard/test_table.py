@@ -11,6 +11,7 @@ from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import (
     AdamConfig,
     EntityTable,
+    InitialRows,
     LazyAdamConfig,
     RowwiseAdagradConfig,
     TableConfig,
@@ -22,7 +23,7 @@ ROWS, WIDTH = 20, 4
 
 def make(config: Any, rank: int = 0, workers: int = 1) -> EntityTable:
     partition = Partition(ROWS, 8, workers)
-    return EntityTable(config, partition, Group(rank, workers), width=WIDTH, bound=0.5, seed=1)
+    return EntityTable(config, partition, Group(rank, workers), width=WIDTH, start=InitialRows("uniform", 0.5), seed=1)
 
 
 def gradient(step: int, num: int) -> Tensor:

@@ -83,12 +83,12 @@ class HashingEncoder(ItemMaker):
     def make(self, payload: pa.Array) -> Made:
         """Return the vectors of n sentences, of those that have one."""
         vectors = self.vectors(payload)
-        usable = vectors.any(axis=1)
+        usable = np.asarray(vectors.any(axis=1))
         problems = [
             Problem(int(index), repr(payload[int(index)].as_py()), "no word that hashing counts")
             for index in np.flatnonzero(~usable)
         ]
-        return Made(vectors, usable.astype(np.int64), tuple(problems))
+        return Made(vectors, np.asarray(usable, dtype=np.int64), tuple(problems))
 
     def vectors(self, payload: pa.Array) -> NDArray[np.float32]:
         """Return (n, F) vectors of n sentences; zeros where nothing is counted."""

@@ -3,9 +3,10 @@
     checkpoints/step-00000123/
         dense.safetensors        weights and optimiser state of the dense parameters, whole
         rows-00000.safetensors   rows and their optimiser state, one file per virtual shard
+        task.safetensors         what the task keeps beside them: mined pairs, a second player
         cursor.json              epoch, step, best metric so far
         manifest.json            sha256 and size of every file; written last
-    checkpoints/LATEST, BEST     names of checkpoints
+    checkpoints/LATEST, BEST     names of checkpoints; BEST-plain that of a stage which is over
 
 A checkpoint is written beside its place and renamed when complete, then `LATEST` is flipped: a reader sees a whole one
 or none. Nothing in it depends on the number of workers, and there is no random state: every draw is keyed.
@@ -14,23 +15,24 @@ or none. Nothing in it depends on the number of workers, and there is no random 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from snag_dist.errors import CheckpointError
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import EntityTable
-from snag_dist.training.engine import Engine
 from snag_dist.training.run_folder import write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEPT = 2
+_OF_STAGE = "BEST-"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Cursor:
         best_mrr: of the dev split so far; -1 before the first evaluation.
         best_step: where that was.
         evaluations_since_best: for early stopping.
+        stage: number of the stage under way.
+        stage_start: complete epochs when it began.
     """
 
     epoch: int = 0
@@ -52,6 +56,42 @@ class Cursor:
     best_mrr: float = -1.0
     best_step: int = 0
     evaluations_since_best: int = 0
+    stage: int = 0
+    stage_start: int = 0
+
+    @property
+    def stage_epochs(self) -> int:
+        """Complete epochs of the stage under way."""
+        return self.epoch - self.stage_start
+
+    def next_stage(self) -> "Cursor":
+        """Return the beginning of the next stage, which selects a best checkpoint of its own."""
+        return replace(
+            self, stage=self.stage + 1, stage_start=self.epoch, best_mrr=-1.0, best_step=0, evaluations_since_best=0
+        )
+
+
+class Engine(Protocol):
+    """What a checkpoint holds of the dense parameters."""
+
+    def state(self) -> dict[str, Tensor]: ...
+    def load_state(self, state: dict[str, Tensor]) -> None: ...
+
+
+class Learner(Protocol):
+    """What is trained: dense parameters and rows."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def table(self) -> EntityTable: ...
+
+
+class Keeper(Protocol):
+    """What a task keeps beside them."""
+
+    def state(self) -> Mapping[str, Tensor]: ...
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class Checkpoints:
@@ -63,7 +103,7 @@ class Checkpoints:
         self._group = group
         self._fingerprint = store_fingerprint
 
-    def save(self, cursor: Cursor, engine: Engine, table: EntityTable, *, best: bool) -> None:
+    def save(self, cursor: Cursor, learner: Learner, keeper: Keeper, *, best: bool) -> None:
         """Write a checkpoint, flip `LATEST` (and `BEST`), and drop old ones. A collective."""
         name = f"step-{cursor.step:08d}"
         partial = self._folder / f"{name}.partial"
@@ -71,14 +111,15 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self._group.barrier()
-        dense = engine.state()
+        dense, kept = learner.engine.state(), keeper.state()
         written: dict[str, dict[str, Any]] = {}
         for shard in self._partition.shards(self._group.rank):
-            state = {key: value.detach().cpu().contiguous() for key, value in table.shard_state(shard).items()}
+            state = {key: value.detach().cpu().contiguous() for key, value in learner.table.shard_state(shard).items()}
             written.update(_write(partial / rows_file(shard), lambda path, state=state: save_file(state, path)))
         if self._group.rank == 0:
-            host = {key: value.cpu().contiguous() for key, value in dense.items()}
-            written.update(_write(partial / "dense.safetensors", lambda path: save_file(host, path)))
+            for file, tensors in (("dense.safetensors", dense), ("task.safetensors", kept)):
+                host = {key: value.cpu().contiguous() for key, value in tensors.items()}
+                written.update(_write(partial / file, lambda path, host=host: save_file(host, path)))
             written.update(_write(partial / "cursor.json", lambda path: write_json(path, asdict(cursor))))
         parts = self._group.gather_objects(written)
         if self._group.rank == 0:
@@ -101,14 +142,23 @@ class Checkpoints:
         _point(self._folder / "LATEST", name)
         if best:
             _point(self._folder / "BEST", name)
-        keep = {name, read_pointer(self._folder / "BEST")}
+        pointers = [self._folder / "LATEST", self._folder / "BEST", *self._folder.glob(f"{_OF_STAGE}*")]
+        keep = {read_pointer(pointer) for pointer in pointers}
         complete = sorted(path for path in self._folder.glob("step-*") if path.is_dir() and path.suffix == "")
         for old in complete[:-_KEPT]:
             if old.name not in keep:
                 shutil.rmtree(old)
 
-    def load(self, pointer: str, engine: Engine, table: EntityTable) -> Cursor | None:
-        """Read the checkpoint that `pointer` (LATEST or BEST) names into engine and table.
+    def keep_best(self, stage: str) -> None:
+        """Point `best_of(stage)` at the best checkpoint so far, at the end of a stage. A collective."""
+        if self._group.rank == 0:
+            name = read_pointer(self._folder / "BEST")
+            assert name is not None
+            _point(self._folder / best_of(stage), name)
+        self._group.barrier()
+
+    def load(self, pointer: str, learner: Learner, keeper: Keeper) -> Cursor | None:
+        """Read the checkpoint that `pointer` (LATEST, BEST or that of a stage) names into what is trained.
 
         Returns:
             Its cursor, or None if there is no such pointer yet.
@@ -121,9 +171,10 @@ class Checkpoints:
             return None
         folder = self._folder / name
         files = self._read_manifest(folder)
-        engine.load_state(_load(folder, "dense.safetensors", files))
+        learner.engine.load_state(_load(folder, "dense.safetensors", files))
+        keeper.load_state(_load(folder, "task.safetensors", files))
         for shard in self._partition.shards(self._group.rank):
-            table.load_shard_state(shard, _load(folder, rows_file(shard), files))
+            learner.table.load_shard_state(shard, _load(folder, rows_file(shard), files))
         _verify(folder, "cursor.json", files)
         return Cursor(**json.loads((folder / "cursor.json").read_text(encoding="utf-8")))
 
@@ -142,6 +193,11 @@ class Checkpoints:
                 "use the store of the run, or start a new run"
             )
         return manifest["files"]
+
+
+def best_of(stage: str) -> str:
+    """Name of the pointer to the best checkpoint of a stage that is over."""
+    return f"{_OF_STAGE}{stage}"
 
 
 def rows_file(shard: int) -> str:

@@ -6,6 +6,7 @@ the caller and handed to `step`. The optimiser is torch's own, so that nothing h
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -66,8 +67,24 @@ def deepspeed_options(config: EngineConfig, micro_batch: int) -> dict[str, Any]:
 class Engine:
     """A module trained by DeepSpeed."""
 
-    def __init__(self, module: nn.Module, config: EngineConfig, group: Group, micro_batch: int):
-        """Hand `module` to DeepSpeed; the process group must be up."""
+    def __init__(
+        self,
+        module: nn.Module,
+        config: EngineConfig,
+        group: Group,
+        micro_batch: int,
+        *,
+        lr_scale: Callable[[str], float] = lambda name: 1.0,
+    ):
+        """Hand a module to DeepSpeed; the process group must be up.
+
+        Args:
+            module: to be trained.
+            config: how.
+            group: the workers.
+            micro_batch: largest slice of a worker.
+            lr_scale: factor on the learning rate of a parameter, by its name.
+        """
         os.environ.setdefault("DS_ACCELERATOR", group.device.type)
         # Launchers set it, Ray Train among them; a test that opens its own process group does not.
         os.environ.setdefault("LOCAL_RANK", str(group.device.index or 0))
@@ -80,7 +97,7 @@ class Engine:
         self._group = group
         self._names = {parameter: name for name, parameter in module.named_parameters()}
         self._optimizer = torch.optim.AdamW(
-            _parameter_groups(module, config.weight_decay), lr=0.0, betas=config.betas, eps=config.epsilon
+            _parameter_groups(module, config.weight_decay, lr_scale), lr=0.0, betas=config.betas, eps=config.epsilon
         )
         engine, *_ = cast(
             "tuple[Any, ...]",
@@ -144,7 +161,7 @@ class Engine:
             clip_factor: factor on the gradients, at most 1.
         """
         for parameters in self._optimizer.param_groups:
-            parameters["lr"] = lr
+            parameters["lr"] = lr * parameters["lr_scale"]
         if not self._plain:
             self._engine.optimizer.clip_grad = 0.0
         if clip_factor < 1.0:
@@ -198,9 +215,12 @@ class Engine:
             own["step"].copy_(state["step"])
 
 
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    named = list(module.named_parameters())
-    decayed = [p for name, p in named if p.ndim >= 2 and not name.endswith("relations")]
-    kept = [p for name, p in named if p.ndim < 2 or name.endswith("relations")]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _parameter_groups(module: nn.Module, weight_decay: float, lr_scale: Callable[[str], float]) -> list[dict[str, Any]]:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        decays = parameter.ndim >= 2 and not name.endswith("relations")
+        groups.setdefault((weight_decay if decays else 0.0, lr_scale(name)), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]

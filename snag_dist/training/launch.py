@@ -26,6 +26,7 @@ from snag_dist.store.stream import (
     stream_data_config,
     stream_triples,
 )
+from snag_dist.training.alignment import split_store_links
 from snag_dist.training.checkpoint import Cursor, read_cursor
 from snag_dist.training.progress import follow
 from snag_dist.training.recipe import ClusterConfig, Recipe
@@ -53,16 +54,16 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
     store = open_store(recipe.store)
     folder = RunFolder(recipe.run_path)
     check_store(store, folder)
-    open_features(store, recipe.used_modalities, (0, store.num_entities))
+    open_features(recipe, store, (0, store.num_entities))
     residency = choose_residency(recipe.train.residency, store.manifest.num_triples["train"])
-    streamed = split is None and residency == "stream"
+    streamed = split is None and residency == "stream" and recipe.task == "completion"
     check_resources(recipe.cluster, streamed=streamed)
-    _check_dev(store)
+    _check_splits(recipe, store)
     folder.path.mkdir(parents=True, exist_ok=True)
     if split is None:
         write_json(folder.config, recipe.to_tree())
         folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
-    num_steps = recipe.train.epochs * -(-store.manifest.num_triples["train"] // recipe.train.batch_size)
+    num_steps = _count_steps(recipe, store)
     settings: dict[str, Any] = {"recipe": recipe.to_tree(), "split": split, "streamed": streamed}
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
@@ -140,7 +141,18 @@ def _stream(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str,
     return stream_triples(store, "train", plan, seed=recipe.seed, epochs=epochs, first_step=cursor.epoch_step)
 
 
-def _check_dev(store: Store) -> None:
+def _count_steps(recipe: Recipe, store: Store) -> int:
+    """Steps of a run, at least: mined links add to those of an iterative stage."""
+    if recipe.task == "completion":
+        return recipe.train.epochs * -(-store.manifest.num_triples["train"] // recipe.train.batch_size)
+    epochs = recipe.train.epochs + (recipe.iterative.epochs if recipe.iterative else 0)
+    return epochs * -(-len(split_store_links(store, recipe.links, recipe.seed).train) // recipe.train.batch_size)
+
+
+def _check_splits(recipe: Recipe, store: Store) -> None:
+    if recipe.task == "alignment":
+        split_store_links(store, recipe.links, recipe.seed)
+        return
     if not store.manifest.num_triples.get("valid"):
         raise ConfigError(
             f"{store.path}: the store has no dev triples, and the checkpoint is selected on dev; ingest with "

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 logger = logging.getLogger("snag_dist")
 
 _POLL_SECONDS = 0.5
+_RATE = "_per_second"
 
 
 class ProgressReport:
@@ -124,4 +125,7 @@ def _follow(log: Path, num_steps: int, label: str, done: threading.Event) -> Non
 
 
 def _describe(values: Mapping[str, Any]) -> str:
-    return f"loss {values['loss']:.4f}  {values['triples_per_second']:,.0f} triples/s" if "loss" in values else ""
+    if "loss" not in values:
+        return ""
+    unit, rate = next((name, value) for name, value in values.items() if name.endswith(_RATE))
+    return f"loss {values['loss']:.4f}  {rate:,.0f} {unit.removesuffix(_RATE)}/s"

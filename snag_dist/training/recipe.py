@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from snag_dist.config import Config, read_recipe, set_path, validate
-from snag_dist.method.snag import MethodConfig, SnagConfig
+from snag_dist.method.adamf import AdamfConfig
+from snag_dist.method.choices import AlignmentMethod, MethodConfig
+from snag_dist.method.snag import SnagConfig
 from snag_dist.shard.table import AdamConfig, TableConfig
 from snag_dist.store.extract import FeatureConfig
 from snag_dist.store.ingest import IngestConfig
@@ -40,6 +42,33 @@ class TrainConfig(Config):
     """Evaluations without a better dev MRR after which the run stops."""
     log_every: int = Field(default=20, ge=1)
     """Steps in a log interval."""
+    fanout: int | None = Field(default=None, ge=1)
+    """Neighbours that each layer of a structure encoder draws for an entity, anew every step; unset takes all. For
+    alignment on graphs whose neighbourhoods do not fit; evaluation always takes all."""
+
+
+class LinksConfig(Config):
+    """Which links between two graphs are for training, dev and test."""
+
+    train_share: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Part of all links that train and dev get together; published .3 (DBP15K) and .2 (OpenEA)."""
+    dev_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Part of those that dev gets; the published code selects on test instead."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the split; unset takes the seed of the run."""
+
+
+class IterativeConfig(Config):
+    """The iterative stage of alignment: pairs that stay mutual nearest neighbours join the training links."""
+
+    epochs: int = Field(default=250, ge=1)
+    """Epochs after those of `train`."""
+    every: int = Field(default=5, ge=1)
+    """Epochs between checks, K_e."""
+    checks: int = Field(default=10, ge=1)
+    """Checks a pair must stay mutual before it joins, K_s; 10 in the paper, 5 in the released code."""
+    lr_factor: float = Field(default=0.2, gt=0)
+    """On the learning rate of `train`."""
 
 
 class EvaluateConfig(Config):
@@ -51,6 +80,8 @@ class EvaluateConfig(Config):
     """Number format of scores; float64 halves the speed and makes ties exact."""
     max_dev_triples: int = Field(default=0, ge=0)
     """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
+    k_csls: int = Field(default=3, ge=1)
+    """Neighbours that CSLS corrects similarities by, in alignment."""
 
 
 class ClusterConfig(Config):
@@ -89,6 +120,10 @@ class Recipe(Config):
     """Modalities of the store that the encoder uses; unset uses every one in `features`."""
     method: MethodConfig = SnagConfig()
     """What is trained."""
+    links: LinksConfig = LinksConfig()
+    """Of alignment: the split of the links."""
+    iterative: IterativeConfig | None = None
+    """Of alignment: a second stage that mines links; none stops after `train.epochs`."""
     table: TableConfig = AdamConfig()
     """Optimiser of the entity rows."""
     train: TrainConfig = TrainConfig()
@@ -108,6 +143,22 @@ class Recipe(Config):
                 if path.split(".")[0] in ("store", "ingest", "features", "variants", "name", "runs"):
                     raise ValueError(f"variant {variant!r} changes {path!r}, which all variants share")
         return variants
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        if self.iterative is not None and self.task == "completion":
+            raise ValueError(f"iterative: expected a method of alignment, got {self.method.kind!r}")
+        if self.task == "alignment" and self.ingest.repair is not None:
+            raise ValueError("ingest.repair: alignment holds out links, not triples, and has no splits to repair")
+        adversary = isinstance(self.method, AdamfConfig) and self.method.adversary is not None
+        if adversary and self.train.engine.precision == "bfloat16":
+            raise ValueError("train.engine.precision: the generators of an adversary are trained in float32 or float64")
+        return self
+
+    @property
+    def task(self) -> Literal["completion", "alignment"]:
+        """What the method is for."""
+        return "alignment" if isinstance(self.method, AlignmentMethod) else "completion"
 
     def with_variants(self) -> list["Recipe"]:
         """Return this run and every variant of it, as recipes without variants of their own.

@@ -4,22 +4,22 @@ ids -> owners -> rows and features -> noise -> encode -> codes travel -> score, 
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snag_dist.model.features import ColumnStatistics, EntityInputs
+from snag_dist.model.features import ColumnStatistics
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
-from snag_dist.shard.exchange import Exchange, Route
 from snag_dist.shard.group import Group
 from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
-from snag_dist.task.completion import CompletionBatch, CompletionTask
 from snag_dist.training.engine import DTYPES, Engine, EngineConfig
 
 PHASES: tuple[str, ...] = ("data", "exchange", "encode", "score", "backward", "step")
@@ -52,24 +52,71 @@ class Stopwatch:
         return time.perf_counter()
 
 
-class DistributedTask(nn.Module):
-    """The task with the network in its middle: what DeepSpeed wraps."""
+@dataclass(frozen=True)
+class StepPlan:
+    """Which entities a step needs of this worker. Tasks add what else their way through the network needs.
 
-    def __init__(self, task: CompletionTask, exchange: Exchange, stopwatch: Stopwatch, dtype: torch.dtype):
+    Attributes:
+        rows: (N_rows,) row ids whose learned rows are read and updated, distinct and ascending.
+        encode: (N,) row ids whose raw features are read, distinct and ascending.
+    """
+
+    rows: Tensor
+    encode: Tensor
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What the owner reads for a step.
+
+    Attributes:
+        rows: (N_rows, D) learned rows of `StepPlan.rows`, in the number format of the step.
+        features, present: raw vectors of `StepPlan.encode` by modality, as in `EntityInputs`.
+        row_statistics: of the whole table of rows, for noise on them.
+    """
+
+    rows: Tensor
+    features: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+    row_statistics: ColumnStatistics | None
+
+
+class DistributedTask(nn.Module, ABC):
+    """A task with the network of workers in its middle: what DeepSpeed wraps.
+
+    Attributes:
+        stopwatch: told about the phases it knows.
+    """
+
+    def __init__(self, stopwatch: Stopwatch):
         super().__init__()
-        self.task = task
-        self._exchange = exchange
-        self._stopwatch = stopwatch
-        self._dtype = dtype
+        self.stopwatch = stopwatch
 
-    def forward(self, inputs: EntityInputs, route: Route, batch: CompletionBatch, moment: Moment) -> LossReport:
-        """Encode at the owner, bring codes to the triples, score."""
-        with self._stopwatch.phase("encode"):
-            codes = self.task.encode(cast_inputs(inputs, self._dtype), moment).codes
-        with self._stopwatch.phase("exchange"):
-            arrived = self._exchange.fetch(codes, route)
-        with self._stopwatch.phase("score"):
-            return self.task.loss(arrived, batch)
+    @abstractmethod
+    def plan(self, batch: Any, moment: Moment) -> StepPlan:
+        """Tell the owners what this worker needs, and learn what others need of it. A collective."""
+
+    @abstractmethod
+    def forward(self, plan: Any, inputs: StepInputs, batch: Any, moment: Moment) -> LossReport:
+        """Encode at the owners, bring codes to the batch, and take this worker's part of the loss. A collective."""
+
+    def before_backward(self) -> None:
+        """Take gradients that do not belong to the loss, while what they need is still held. A collective."""
+
+    def after_step(self) -> None:
+        """Update what is no parameter of the engine; not called where a step was not finite."""
+
+    def lr_scale(self, name: str) -> float:
+        """Factor on the learning rate of a dense parameter, by its name."""
+        return 1.0
+
+
+class Batch(Protocol):
+    """This worker's slice of a global batch."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +127,7 @@ class StepResult:
         loss: mean over the global batch.
         terms: of the loss, likewise.
         gradient_norm: over dense parameters and rows, before clipping.
-        num_rows: distinct entities encoded, summed over owners.
+        num_rows: distinct rows read, summed over owners.
     """
 
     loss: float
@@ -90,14 +137,20 @@ class StepResult:
 
 
 class Stepper:
-    """Owns what a step needs: engine, table, features, exchange."""
+    """Owns what a step needs: engine, table, features.
+
+    Attributes:
+        module: the task as the engine trains it.
+        engine: of the dense parameters.
+        table: of the learned rows.
+        stopwatch: of the phases of a step.
+    """
 
     def __init__(
         self,
-        task: CompletionTask,
+        module: DistributedTask,
         table: EntityTable,
         features: Mapping[str, FeatureRows],
-        exchange: Exchange,
         group: Group,
         config: EngineConfig,
         *,
@@ -105,24 +158,22 @@ class Stepper:
         micro_batch: int,
     ):
         self.table = table
-        self.stopwatch = Stopwatch(group.device)
+        self.stopwatch = module.stopwatch
         self._features = features
-        self._exchange = exchange
         self._group = group
         self._clip_norm = clip_norm
-        dtype = DTYPES[config.precision]
-        if dtype == torch.float64:
-            task = task.double()
-        module = DistributedTask(task.to(group.device), exchange, self.stopwatch, dtype)
-        self.engine = Engine(module, config, group, micro_batch)
-        self.task = task
+        self._dtype = DTYPES[config.precision]
+        if self._dtype == torch.float64:
+            module = module.double()
+        self.module = module.to(group.device)
+        self.engine = Engine(self.module, config, group, micro_batch, lr_scale=module.lr_scale)
         self._row_statistics: ColumnStatistics | None = None
 
     def begin_epoch(self) -> None:
         """Refresh what holds for an epoch: the statistics of the rows, for the noise on them. A collective."""
         self._row_statistics = self.table.column_statistics()
 
-    def step(self, batch: CompletionBatch, moment: Moment, lr: float) -> StepResult:
+    def step(self, batch: Batch, moment: Moment, lr: float) -> StepResult:
         """Take one step. A collective.
 
         Args:
@@ -131,23 +182,26 @@ class Stepper:
             lr: learning rate of dense parameters; rows use it times their own scale.
         """
         with self.stopwatch.phase("exchange"):
-            route = self._exchange.route(batch.entities)
+            plan = self.module.plan(batch, moment)
         with self.stopwatch.phase("data"):
-            rows = self.table.lookup(route.encode)
-            inputs = gather_inputs(route.encode, rows, self._features, self._row_statistics)
-        report: LossReport = self.engine(inputs, route, batch.to(self._group.device), moment)
+            rows = self.table.lookup(plan.rows)
+            features, present = gather_features(plan.encode, self._features, self._group.device)
+            inputs = StepInputs(rows.to(self._dtype), features, present, self._row_statistics)
+        report: LossReport = self.engine(plan, inputs, batch.to(self._group.device), moment)
         with self.stopwatch.phase("backward"):
+            self.module.before_backward()
             # The engine averages gradients over workers, while the slices' losses add up to the batch mean.
             self.engine.backward(report.loss * self._group.size)
         with self.stopwatch.phase("step"):
             grad = torch.zeros_like(rows) if rows.grad is None else rows.grad / self._group.size
-            totals = self._total(report, grad, len(route.encode))
+            totals = self._total(report, grad, len(plan.rows))
             norm = float((totals[0] + self.engine.squared_norm()).sqrt())
             loss = float(totals[1])
             if np.isfinite(loss) and np.isfinite(norm):
                 factor = min(1.0, self._clip_norm / (norm + 1e-12)) if self._clip_norm > 0 else 1.0
-                self.table.step(route.encode, grad * factor if factor < 1.0 else grad, lr, moment.step)
+                self.table.step(plan.rows, grad * factor if factor < 1.0 else grad, lr, moment.step)
                 self.engine.step(lr, factor)
+                self.module.after_step()
         terms = {name: float(value) for name, value in zip(report.terms, totals[3:], strict=True)}
         return StepResult(loss, terms, norm, int(totals[2]))
 
@@ -159,19 +213,14 @@ class Stepper:
         return self._group.sum(torch.stack(values))
 
 
-def gather_inputs(
-    ids: Tensor, rows: Tensor, features: Mapping[str, FeatureRows], row_statistics: ColumnStatistics | None
-) -> EntityInputs:
-    """Read the frozen features of distinct, ascending `ids` (N,) this worker owns; (N, D) rows come along."""
+def gather_features(
+    ids: Tensor, features: Mapping[str, FeatureRows], device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the raw vectors of distinct, ascending `ids` (N,) this worker owns, and which of them exist, by modality."""
     vectors: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for name, source in features.items():
         values, known = source.gather(ids.numpy())
-        vectors[name] = torch.from_numpy(values).to(rows.device, non_blocking=True)
-        present[name] = torch.from_numpy(known).to(rows.device, non_blocking=True)
-    return EntityInputs(ids.to(rows.device), rows, vectors, present, row_statistics)
-
-
-def cast_inputs(inputs: EntityInputs, dtype: torch.dtype) -> EntityInputs:
-    """Bring the rows to the number format of the step; the encoder casts everything else to theirs."""
-    return EntityInputs(inputs.ids, inputs.rows.to(dtype), inputs.features, inputs.present, inputs.row_statistics)
+        vectors[name] = torch.from_numpy(values).to(device, non_blocking=True)
+        present[name] = torch.from_numpy(known).to(device, non_blocking=True)
+    return vectors, present

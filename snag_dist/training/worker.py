@@ -5,7 +5,7 @@ exchange are the same either way.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,29 +14,27 @@ import torch
 from numpy.typing import NDArray
 
 from snag_dist.errors import CheckpointError, DataError
-from snag_dist.kg.truth import TruthIndex
-from snag_dist.method.facts import GraphFacts
-from snag_dist.model.encoder import ModalityFacts
-from snag_dist.model.features import ColumnStatistics
-from snag_dist.random import Stream
-from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import StreamPlan
-from snag_dist.training.batches import MemoryTriples, StreamedTriples, TripleSource
-from snag_dist.training.checkpoint import Checkpoints
-from snag_dist.training.engine import DTYPES
+from snag_dist.training.alignment import AlignmentAssignment
+from snag_dist.training.assignment import Assignment, Stage, Workplace
+from snag_dist.training.checkpoint import Checkpoints, best_of
+from snag_dist.training.completion import CompletionAssignment
 from snag_dist.training.loop import Loop
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
-from snag_dist.training.scoring import Scoring
 from snag_dist.training.step import Stepper
 from snag_dist.training.telemetry import Telemetry
 
 Ids = NDArray[np.int64]
+
+_ASSIGNMENTS: dict[str, Callable[[Workplace], Assignment]] = {
+    "completion": CompletionAssignment,
+    "alignment": AlignmentAssignment,
+}
 
 
 @dataclass(frozen=True)
@@ -72,63 +70,44 @@ class Worker:
         check_store(store, self._folder)
         self.store = store
         self.partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
-        self.features = open_features(store, recipe.used_modalities, self.partition.rows(self._group.rank))
-        facts = GraphFacts(store.num_entities, store.num_relations, describe(self.features))
-        task = recipe.method.build_completion(facts, recipe.seed)
-        dtype = DTYPES[recipe.train.engine.precision]
-        row_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        table = EntityTable(
-            recipe.table,
-            self.partition,
-            self._group,
-            width=recipe.method.encoder.width,
-            bound=task.scorer.entity_bound,
-            seed=recipe.seed,
-            dtype=row_dtype,
+        self.features = open_features(recipe, store, self.partition.rows(self._group.rank))
+        self.assignment = _ASSIGNMENTS[recipe.task](
+            Workplace(
+                recipe,
+                store,
+                self._folder,
+                self.partition,
+                self._group,
+                self.features,
+                context.triples,
+                context.stream,
+            )
         )
         self.stepper = Stepper(
-            task,
-            table,
+            self.assignment.module,
+            self.assignment.table,
             self.features,
-            Exchange(self._group, self.partition),
             self._group,
             recipe.train.engine,
             clip_norm=recipe.train.clip_norm,
             micro_batch=-(-recipe.train.batch_size // self._group.size),
         )
         self.checkpoints = Checkpoints(self._folder.checkpoints, self.partition, self._group, store.fingerprint)
-        self._scoring = Scoring(recipe, store, self._folder, self.partition, self._group, self.stepper, self.features)
 
     def train(self) -> dict[str, Any]:
-        """Train, select on dev, and score the test split once, with the best checkpoint. A collective.
+        """Train, select on dev, and score the test split once, with the best checkpoint of each stage. A collective.
 
         Returns:
             The evaluation report of the test split, as a plain tree; the same on every worker.
         """
-        recipe = self.recipe
-        source = self._source()
-        train_triples = self._context.triples
-        known = TruthIndex.build(
-            self.store.triples("train") if train_triples is None else train_triples,
-            self.store.num_entities,
-            self.store.num_relations,
-        )
         telemetry = Telemetry(self._folder, self._group.rank)
-        dev = self._dev_triples()
-        loop = Loop(
-            recipe.train,
-            recipe.seed,
-            source,
-            recipe.method.build_sampler(known),
-            self.stepper,
-            self.checkpoints,
-            telemetry,
-            lambda: self._scoring.dev_metrics(dev),
-            self._context.report,
-        )
+        assignment = self.assignment
+        loop = Loop(self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, self._context.report)
         end = loop.run()
         telemetry.close()
-        report = self.evaluate("test")
+        for stage in assignment.stages[:-1]:
+            self._score(best_of(stage.name), "test", stage)
+        report = self._score("BEST", "test", assignment.stages[-1])
         if self._group.rank == 0:
             self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)
         return report
@@ -139,28 +118,16 @@ class Worker:
         Raises:
             CheckpointError: the run has no checkpoint yet.
         """
-        cursor = self.checkpoints.load("BEST", self.stepper.engine, self.stepper.table)
+        return self._score("BEST", split, self.assignment.stages[-1])
+
+    def _score(self, pointer: str, split: str, stage: Stage) -> dict[str, Any]:
+        cursor = self.checkpoints.load(pointer, self.stepper, self.assignment)
         if cursor is None:
             raise CheckpointError(
                 f"{self._folder.checkpoints}: expected a best checkpoint, found none; train the run to its first "
                 "evaluation (train.evaluate_every epochs)"
             )
-        return self._scoring.score_split(split, cursor)
-
-    def _source(self) -> TripleSource:
-        train = self.recipe.train
-        if self._context.triples is not None:
-            return MemoryTriples(self._context.triples, train.batch_size, self._group, self.recipe.seed)
-        assert self._context.stream is not None
-        return StreamedTriples(*self._context.stream, self._group.rank)
-
-    def _dev_triples(self) -> Ids:
-        dev = self.store.triples("valid")
-        limit = self.recipe.evaluate.max_dev_triples
-        if not limit or len(dev) <= limit:
-            return dev
-        chosen = Stream(self.recipe.seed, "dev/sample").permute(torch.arange(limit), len(dev)).numpy()
-        return dev[np.sort(chosen)]
+        return self.assignment.score_split(split, cursor, stage)
 
 
 def check_store(store: Store, folder: RunFolder) -> None:
@@ -177,12 +144,13 @@ def check_store(store: Store, folder: RunFolder) -> None:
         )
 
 
-def open_features(store: Store, modalities: tuple[str, ...], rows: tuple[int, int]) -> dict[str, FeatureRows]:
-    """Map the features of a range of rows.
+def open_features(recipe: Recipe, store: Store, rows: tuple[int, int]) -> dict[str, FeatureRows]:
+    """Map the features of a range of rows that a recipe uses.
 
     Raises:
         DataError: the store lacks a modality, or a feature table belongs to another store.
     """
+    modalities = recipe.used_modalities
     missing = sorted(set(modalities) - set(store.modalities()))
     if missing:
         raise DataError(
@@ -190,17 +158,6 @@ def open_features(store: Store, modalities: tuple[str, ...], rows: tuple[int, in
             f"{', '.join(store.modalities()) or 'none'}); extract it, or leave it out of `modalities`"
         )
     return {name: FeatureRows.open(store, name, *rows) for name in modalities}
-
-
-def describe(features: Mapping[str, FeatureRows]) -> dict[str, ModalityFacts]:
-    """What the encoder must know of the features."""
-    return {
-        name: ModalityFacts(
-            rows.width,
-            ColumnStatistics(torch.from_numpy(rows.mean).float(), torch.from_numpy(rows.std).float()),
-        )
-        for name, rows in features.items()
-    }
 
 
 def share_threads(requested: int, workers_on_node: int) -> int:

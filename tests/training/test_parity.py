@@ -17,11 +17,12 @@ from snag_dist.sampling.negatives import PerTripleConfig, SharedConfig
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import AdamConfig, EntityTable, LazyAdamConfig, RowwiseAdagradConfig
+from snag_dist.shard.table import AdamConfig, EntityTable, InitialRows, LazyAdamConfig, RowwiseAdagradConfig
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
+from snag_dist.training.completion import DistributedCompletion
 from snag_dist.training.engine import DTYPES, EngineConfig
-from snag_dist.training.step import Stepper
+from snag_dist.training.step import Stepper, Stopwatch
 
 NUM_ENTITIES, NUM_RELATIONS, WIDTH = 150, 5, 16
 pytestmark = pytest.mark.distributed
@@ -52,11 +53,16 @@ def train(group: Group, steps: int, options: dict[str, Any]) -> dict[str, Any]:
     partition = Partition(NUM_ENTITIES, 8, group.size)
     dtype = DTYPES[engine.precision]
     table = EntityTable(
-        options["table"], partition, group, width=WIDTH, bound=task.scorer.entity_bound, seed=1, dtype=dtype
+        options["table"],
+        partition,
+        group,
+        width=WIDTH,
+        start=InitialRows("uniform", task.scorer.entity_bound),
+        seed=1,
+        dtype=dtype,
     )
-    stepper = Stepper(
-        task, table, features, Exchange(group, partition), group, engine, clip_norm=options["clip"], micro_batch=64
-    )
+    module = DistributedCompletion(task, Exchange(group, partition), Stopwatch(group.device))
+    stepper = Stepper(module, table, features, group, engine, clip_norm=options["clip"], micro_batch=64)
     sampler = config.build_sampler(TruthIndex.build(triples, NUM_ENTITIES, NUM_RELATIONS))
     # 50 does not divide the triples: the last batch of an epoch is short, and slices of workers differ in size.
     source = MemoryTriples(triples, 50, group, seed=1)

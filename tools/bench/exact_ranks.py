@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from workbench import group_of_one, make_recipe, make_worker
+from workbench import group_of_one, make_recipe, make_worker, task_of
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.shard.ranking import rank_triples
-from snag_dist.training.scoring import encode_owned
+from snag_dist.training.completion_scoring import encode_owned
 
 THREADS = 2
 
@@ -22,7 +22,7 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
     """Rank the test split by both, with the codes of an untrained encoder, whose scores lie close together."""
     with TemporaryDirectory() as runs, group_of_one() as group:
         worker = make_worker(make_recipe(store, Path(runs), seed=seed), group, THREADS)
-        task, opened = worker.stepper.task, worker.store
+        task, opened = task_of(worker), worker.store
         codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32)
         test = opened.triples("test")
         every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])

@@ -7,16 +7,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from workbench import group_of_one, make_recipe, make_worker, summarise, time_calls
+from workbench import group_of_one, make_recipe, make_worker, method_of, summarise, task_of, time_calls
 
 from snag_dist.kg.truth import TruthIndex
+from snag_dist.model.features import EntityInputs
 from snag_dist.random import Moment
 from snag_dist.shard.group import Group
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.launch import connect, launch
 from snag_dist.training.run_folder import RunFolder
-from snag_dist.training.step import gather_inputs
+from snag_dist.training.step import gather_features
 
 BATCH, THREADS, STEPS = 1024, 2, 60
 
@@ -64,12 +65,12 @@ def _bare(store: Path, seed: int, group: Group) -> list[float]:
     with TemporaryDirectory() as runs:
         recipe = make_recipe(store, Path(runs), seed=seed)
         worker = make_worker(recipe, group, THREADS)
-        task, features = worker.stepper.task, worker.features
+        task, features = task_of(worker), worker.features
         rows = torch.nn.Parameter(worker.stepper.table.rows.clone())
         optimizer = torch.optim.Adam([rows, *task.parameters()], lr=1e-3)
         triples = worker.store.triples("train")
         truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
-        sampler = recipe.method.build_sampler(truth)
+        sampler = method_of(recipe).build_sampler(truth)
         parts = list(MemoryTriples(triples, BATCH, group, seed).epoch(0, 0))
         statistics_of_rows = worker.stepper.table.column_statistics()
         steps = iter(range(1 << 30))
@@ -79,7 +80,8 @@ def _bare(store: Path, seed: int, group: Group) -> list[float]:
             part, moment = parts[number % (len(parts) - 1)], Moment(seed, 0, number)
             batch = assemble(sampler.draw(part.positives, part.first, moment), part.global_triples)
             leaf = rows.index_select(0, batch.entities)
-            inputs = gather_inputs(batch.entities, leaf, features, statistics_of_rows)
+            vectors, present = gather_features(batch.entities, features, leaf.device)
+            inputs = EntityInputs(batch.entities, leaf, vectors, present, statistics_of_rows)
             optimizer.zero_grad()
             task.loss(task.encode(inputs, moment).codes, batch).loss.backward()
             optimizer.step()

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from workbench import make_recipe, make_worker
+from workbench import make_recipe, make_worker, method_of, task_of
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.random import Moment
 from snag_dist.shard.group import Group
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
-from snag_dist.training.scoring import encode_owned
+from snag_dist.training.completion import DistributedCompletion
+from snag_dist.training.completion_scoring import encode_owned
 
 STEPS, BATCH = 100, 1024
 DEV_TRIPLES = 500
@@ -74,7 +75,7 @@ def _work(rank: int, size: int, store: Path, seed: int, precision: str, folder: 
     worker = make_worker(recipe, group, 1)
     triples = worker.store.triples("train")
     truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
-    sampler, source = recipe.method.build_sampler(truth), MemoryTriples(triples, BATCH, group, seed)
+    sampler, source = method_of(recipe).build_sampler(truth), MemoryTriples(triples, BATCH, group, seed)
     losses: list[float] = []
     epoch = 0
     while len(losses) < STEPS:
@@ -87,7 +88,7 @@ def _work(rank: int, size: int, store: Path, seed: int, precision: str, folder: 
             losses.append(worker.stepper.step(batch, moment, 1e-3).loss)
         epoch += 1
     dtype = torch.float64 if precision == "float64" else torch.float32
-    codes = encode_owned(worker.stepper.task, worker.stepper.table, worker.features, worker.partition, rank, dtype)
+    codes = encode_owned(task_of(worker), worker.stepper.table, worker.features, worker.partition, rank, dtype)
     ranks = _rank_initial_codes(worker, rank, group)
     gathered = group.gather_objects(codes.numpy())
     if rank == 0:
@@ -98,19 +99,13 @@ def _work(rank: int, size: int, store: Path, seed: int, precision: str, folder: 
 
 def _rank_initial_codes(worker: Any, rank: int, group: Group) -> Any:
     """Ranks under codes that are the same at any number of workers: those before training."""
-    from snag_dist.method.facts import GraphFacts
     from snag_dist.shard.ranking import rank_triples
-    from snag_dist.shard.table import EntityTable
-    from snag_dist.training.worker import describe
 
     recipe, store = worker.recipe, worker.store
-    facts = GraphFacts(store.num_entities, store.num_relations, describe(worker.features))
-    task = recipe.method.build_completion(facts, recipe.seed)
-    bound = task.scorer.entity_bound
-    table = EntityTable(
-        recipe.table, worker.partition, group, width=recipe.method.encoder.width, bound=bound, seed=recipe.seed
-    )
-    codes = encode_owned(task, table, worker.features, worker.partition, rank, torch.float32)
+    begun = make_worker(recipe, group, 1).assignment
+    assert isinstance(begun.module, DistributedCompletion)
+    task = begun.module.task
+    codes = encode_owned(task, begun.table, worker.features, worker.partition, rank, torch.float32)
     dev = store.triples("valid")[:DEV_TRIPLES]
     truth = TruthIndex.build(store.triples("train"), store.num_entities, store.num_relations)
     ranks = rank_triples(

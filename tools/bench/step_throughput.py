@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from workbench import group_of_one, make_recipe, make_worker, summarise, time_calls
+from workbench import group_of_one, make_recipe, make_worker, method_of, summarise, task_of, time_calls
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.model.features import EntityInputs
 from snag_dist.random import Moment
 from snag_dist.sampling.negatives import PerTripleConfig
-from snag_dist.task.completion import CompletionTask, assemble
+from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
 
 BATCH, POOL, OWN = 1024, 256, 32
@@ -34,7 +34,7 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
         truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
         source = MemoryTriples(triples, BATCH, group, seed)
         batches = iter([part for _ in range(2) for part in source.epoch(0, 0) if len(part.positives) == BATCH])
-        sampler = recipe.method.build_sampler(truth)
+        sampler = method_of(recipe).build_sampler(truth)
         worker.stepper.begin_epoch()
         step = iter(range(1 << 30))
 
@@ -71,7 +71,7 @@ class _ReleasedStep:
     """One step as the released code takes it."""
 
     def __init__(self, worker: Any, truth: TruthIndex, seed: int):
-        self._task: CompletionTask = worker.stepper.task
+        self._task = task_of(worker)
         self._features = worker.features
         self._rows = torch.nn.Parameter(worker.stepper.table.rows.clone())
         self._optimizer = torch.optim.Adam([self._rows, *self._task.parameters()], lr=1e-4)

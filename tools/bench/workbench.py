@@ -11,7 +11,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from snag_dist.method.choices import CompletionMethod
 from snag_dist.shard.group import Group
+from snag_dist.task.completion import CompletionTask
+from snag_dist.training.completion import DistributedCompletion
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.worker import Worker, WorkerContext
 
@@ -42,6 +45,19 @@ def make_recipe(store: Path, runs: Path, **changes: Any) -> Recipe:
 def make_worker(recipe: Recipe, group: Group, threads: int) -> Worker:
     """A worker that reports to nobody."""
     return Worker(recipe, WorkerContext(group=group, report=lambda _metrics: None, threads=threads))
+
+
+def task_of(worker: Worker) -> CompletionTask:
+    """The network of a worker of completion."""
+    module = worker.stepper.module
+    assert isinstance(module, DistributedCompletion)
+    return module.task
+
+
+def method_of(recipe: Recipe) -> CompletionMethod:
+    """The method of a recipe of completion."""
+    assert isinstance(recipe.method, CompletionMethod)
+    return recipe.method
 
 
 def time_calls(call: Callable[[], object], *, warm: int, num: int) -> list[float]:

@@ -16,6 +16,7 @@ from snag_dist.evaluation.rank_files import RankFolder
 from snag_dist.evaluation.report import Protocol, describe_channels, evaluate_ranks
 from snag_dist.evaluation.slices import EntityFacts
 from snag_dist.kg.truth import TruthIndex
+from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.ranking.questions import Questions
@@ -31,7 +32,7 @@ from snag_dist.training.checkpoint import Cursor
 from snag_dist.training.engine import DTYPES
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
-from snag_dist.training.step import Stepper, cast_inputs, gather_inputs
+from snag_dist.training.step import gather_features
 
 Ids = NDArray[np.int64]
 
@@ -61,14 +62,15 @@ def encode_owned(
         start, stop = partition.shard_rows(shard)
         for first in range(start, stop, _BLOCK):
             ids = torch.arange(first, min(first + _BLOCK, stop))
-            inputs = gather_inputs(ids, table.lookup(ids).detach(), features, None)
-            fused: Fused = task.encode(cast_inputs(inputs, dtype), None)
+            vectors, present = gather_features(ids, features, table.rows.device)
+            rows = table.lookup(ids).detach().to(dtype)
+            fused: Fused = task.encode(EntityInputs(ids.to(rows.device), rows, vectors, present), None)
             parts.append(fused.codes)
     task.train(was_training)
     return torch.cat(parts) if parts else table.rows.new_zeros(0, table.rows.shape[1])
 
 
-class Scoring:
+class CompletionScoring:
     """Ranks splits under the current weights of a run."""
 
     def __init__(
@@ -78,7 +80,8 @@ class Scoring:
         folder: RunFolder,
         partition: Partition,
         group: Group,
-        stepper: Stepper,
+        task: CompletionTask,
+        table: EntityTable,
         features: Mapping[str, FeatureRows],
     ):
         self._recipe = recipe
@@ -86,7 +89,8 @@ class Scoring:
         self._folder = folder
         self._partition = partition
         self._group = group
-        self._stepper = stepper
+        self._task = task
+        self._table = table
         self._features = features
         self._dev_truth: TruthIndex | None = None
 
@@ -138,14 +142,13 @@ class Scoring:
         return self._group.broadcast_object(report)
 
     def _rank(self, triples: Ids, truth: TruthIndex, start: int = 0, append: OnBlock | None = None) -> RankTable:
-        stepper = self._stepper
         dtype = DTYPES[self._recipe.train.engine.precision]
         rank = self._group.rank
-        codes = encode_owned(stepper.task, stepper.table, self._features, self._partition, rank, dtype)
+        codes = encode_owned(self._task, self._table, self._features, self._partition, rank, dtype)
         return rank_triples(
             triples,
             codes=codes,
-            task=stepper.task,
+            task=self._task,
             truth=truth,
             partition=self._partition,
             group=self._group,

@@ -1,0 +1,105 @@
+"""The iterative stage of alignment: pairs that stay each other's nearest join the training links.
+
+Every check finds the mutual nearest pairs among the entities that no training link has yet, by clean codes. A pair that
+was mutual at K_s checks in a row is promoted. Pairs that touch a dev link are never promoted: what is right is known
+for them, so they say how precise the others are, and dev goes on selecting.
+
+Source: SNAG, section 3.4 (iterative training); Lin et al., MCLEA, section 3.5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snag_dist.evaluation.alignment_report import MiningRecord
+
+Ids = NDArray[np.int64]
+
+_NO_PAIRS: Ids = np.empty((0, 2), dtype=np.int64)
+_UNKNOWN = -1.0
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What the stage has found so far; pairs are rows of the store, left and right.
+
+    Attributes:
+        waiting: (n, 2) int64 pairs that were mutual at the last check.
+        streaks: (n,) int64 checks in a row at which each of them was.
+        promoted: (m, 2) int64 pairs that have joined the training links.
+        records: of every check, in their order.
+    """
+
+    waiting: Ids = _NO_PAIRS
+    streaks: Ids = _NO_PAIRS[:, 0]
+    promoted: Ids = _NO_PAIRS
+    records: tuple[MiningRecord, ...] = ()
+
+    def check(self, mutual: Ids, dev: Ids, checks: int) -> "Mining":
+        """Return what is known after another check.
+
+        Args:
+            mutual: (n, 2) pairs that are each other's nearest, of entities without a training link.
+            dev: (d, 2) dev links.
+            checks: K_s.
+        """
+        before = {
+            pair: int(streak) for pair, streak in zip(map(tuple, self.waiting.tolist()), self.streaks, strict=True)
+        }
+        streaks = np.array([1 + before.get(tuple(pair), 0) for pair in mutual.tolist()], dtype=np.int64)
+        touches = np.isin(mutual[:, 0], dev[:, 0]) | np.isin(mutual[:, 1], dev[:, 1])
+        joins = (streaks >= checks) & ~touches
+        promoted = np.concatenate([self.promoted, mutual[joins]])
+        record = MiningRecord(
+            check=len(self.records) + 1,
+            num_candidates=int((~joins).sum()),
+            num_promoted=len(promoted),
+            dev_precision=_precision(mutual[touches], dev),
+        )
+        return replace(
+            self,
+            waiting=mutual[~joins],
+            streaks=streaks[~joins],
+            promoted=promoted,
+            records=(*self.records, record),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything as tensors, for a checkpoint."""
+        records = [
+            (r.num_candidates, r.num_promoted, _UNKNOWN if r.dev_precision is None else r.dev_precision)
+            for r in self.records
+        ]
+        return {
+            "mining/waiting": torch.from_numpy(self.waiting),
+            "mining/streaks": torch.from_numpy(self.streaks),
+            "mining/promoted": torch.from_numpy(self.promoted),
+            "mining/records": torch.tensor(records, dtype=torch.float64).reshape(-1, 3),
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Tensor]) -> "Mining":
+        """Take up what `state` gave."""
+        records = tuple(
+            MiningRecord(
+                check=number,
+                num_candidates=int(candidates),
+                num_promoted=int(promoted),
+                dev_precision=None if precision == _UNKNOWN else precision,
+            )
+            for number, (candidates, promoted, precision) in enumerate(state["mining/records"].tolist(), start=1)
+        )
+        waiting, streaks, promoted = (state[f"mining/{name}"].numpy() for name in ("waiting", "streaks", "promoted"))
+        return cls(waiting, streaks, promoted, records)
+
+
+def _precision(found: Ids, dev: Ids) -> float | None:
+    """Share of pairs (n, 2) that are dev links; None of no pairs."""
+    if not len(found):
+        return None
+    true = set(map(tuple, dev.tolist()))
+    return float(np.mean([tuple(pair) in true for pair in found.tolist()]))

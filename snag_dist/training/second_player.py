@@ -1,0 +1,73 @@
+"""The second player of an adversarial run: generators with an optimiser of their own, beside the engine.
+
+Both players look at the same batch. The generators' gradient is taken before the model's backward pass, while what the
+forward pass kept is still there; both then step, each from the weights of the same moment.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from snag_dist.shard.group import Group
+from snag_dist.task.adversarial import Adversary
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class SecondPlayer:
+    """Generators and their Adam, the same on every worker.
+
+    Attributes:
+        adversary: the generators, and what both players minimise.
+    """
+
+    def __init__(self, adversary: Adversary, group: Group, dtype: torch.dtype):
+        self.adversary = adversary.to(group.device, dtype if dtype == torch.float64 else torch.float32)
+        self._group = group
+        self._named = dict(self.adversary.named_parameters())
+        self._optimizer = torch.optim.Adam(self._named.values(), lr=adversary.lr)
+        for parameter in self._named.values():
+            # Before the first step, so that the moments can be saved and loaded at any time.
+            moments = {moment: torch.zeros_like(parameter) for moment in _MOMENTS}
+            self._optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        self._loss: Tensor | None = None
+
+    def owes(self, loss: Tensor) -> None:
+        """Take this worker's part of the generators' loss, the forward pass of which is still held."""
+        self._loss = loss
+
+    def differentiate(self) -> None:
+        """Take the gradient of that loss, summed over the workers. A collective."""
+        assert self._loss is not None
+        parameters = list(self._named.values())
+        grads = torch.autograd.grad(self._loss, parameters, retain_graph=True)
+        self._loss = None
+        for parameter, grad in zip(parameters, grads, strict=True):
+            # Slices' losses add up to the loss of the batch, and so do their gradients.
+            parameter.grad = self._group.sum(grad)
+
+    def step(self) -> None:
+        """Update the generators."""
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and moments by `generators/` + kind + name, and the steps taken."""
+        state = {"generators/step": self._moments(next(iter(self._named.values())))["step"].clone()}
+        for name, parameter in self._named.items():
+            state[f"generators/weight/{name}"] = parameter.detach().clone()
+            for moment in _MOMENTS:
+                state[f"generators/{moment}/{name}"] = self._moments(parameter)[moment].clone()
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+        for name, parameter in self._named.items():
+            parameter.data.copy_(state[f"generators/weight/{name}"])
+            self._moments(parameter)["step"].copy_(state["generators/step"])
+            for moment in _MOMENTS:
+                self._moments(parameter)[moment].copy_(state[f"generators/{moment}/{name}"])
+
+    def _moments(self, parameter: Tensor) -> dict[str, Tensor]:
+        return cast("dict[str, Tensor]", self._optimizer.state[parameter])

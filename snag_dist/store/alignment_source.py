@@ -8,13 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from snag_dist.config import Config
+from snag_dist.errors import DataError
 from snag_dist.kg.alignment import GraphPair
 from snag_dist.kg.alignment_formats import link_files, read_alignment
 from snag_dist.kg.truth import Ids
 from snag_dist.store.schema import LINK_SCHEMA, LINKS, SOURCE_ID_SCHEMA, SOURCE_IDS
 
 _REQUIRED = ("ent_ids_1", "ent_ids_2", "triples_1", "triples_2")
-_OPTIONAL = ("training_attrs_1", "training_attrs_2", "translated_names.tsv")
+_ATTRIBUTES = ("training_attrs_1", "training_attrs_2")
+_NAMES = "translated_names.tsv"
 
 
 class AlignmentConfig(Config):
@@ -34,7 +36,7 @@ class AlignmentConfig(Config):
         required = [self.folder / name for name in _REQUIRED]
         # A wrong folder is told by its first file, not by the links it lacks.
         links = link_files(self.folder) if all(path.is_file() for path in required) else []
-        optional = [self.folder / name for name in _OPTIONAL]
+        optional = [self.folder / name for name in (*_ATTRIBUTES, _NAMES)]
         return [*required, *links, *(path for path in optional if path.is_file())]
 
     def read(self) -> GraphPair:
@@ -44,6 +46,21 @@ class AlignmentConfig(Config):
             DataError: see `read_alignment`.
         """
         return read_alignment(self.folder)
+
+
+def attribute_files(folder: Path) -> list[Path]:
+    """List the files with attributes.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [folder / name for name in _ATTRIBUTES if (folder / name).is_file()]
+    if not found:
+        raise DataError(
+            f"{folder}: expected attributes in {' or '.join(_ATTRIBUTES)}, found neither; mend the folder, or leave "
+            "the modality out of the recipe"
+        )
+    return found
 
 
 def write_pair(pair: GraphPair, rows: Ids, folder: Path) -> None:

@@ -35,8 +35,9 @@ class ArrayConfig(Config):
     """`.npy`, `.pt` or `.pth` with a (E, F) array, `.parquet` with a column of vectors, or `.pkl` with a dictionary of
     key to numpy vector; of a pickle nothing is run."""
     keys: Literal["order", "key", "id"] = "order"
-    """Whose vector i is: source id i's (`order`), or whom a Parquet column or the keys of a pickle name by key or by
-    source id."""
+    """Whose vector i is: source id i's (`order`); whom a Parquet column or the keys of a pickle name by key or by id;
+    or, of a plain array, id i's (`id`). Ids are those of the source's files: two graphs number their entities together,
+    maybe with gaps, and `order` is that of their ids."""
     key_column: str = "key"
     """Parquet column with the keys or ids."""
     vector_column: str = "vector"
@@ -45,6 +46,9 @@ class ArrayConfig(Config):
     """Side of the squares that are averaged in a vector read as a square picture; 1 keeps it as it is."""
     zero_is_missing: bool = False
     """Whether a vector of zeros stands for an entity without the modality."""
+    normalise: bool = False
+    """Whether every vector is divided by its l2 norm, after pooling; zeros stay zeros. Published for pictures in
+    alignment."""
     dtype: FeatureDtype = "float16"
     """Type of the stored numbers."""
 
@@ -71,9 +75,9 @@ class ArrayConfig(Config):
         if not self.path.is_file():
             raise DataError(f"{self.path}: expected an array, found none; mend the path")
         path = self.path.absolute()
-        if self.keys != "order" and path.suffix not in _KEYED:
+        if self.keys == "key" and path.suffix not in _KEYED:
             raise ConfigError(
-                f"{path}: keys = {self.keys!r} needs a Parquet file with a key column, or a pickle; use 'order'"
+                f"{path}: keys = 'key' needs a Parquet file with a key column, or a pickle; use 'order' or 'id'"
             )
         if self.keys == "order" and path.suffix == ".pkl":
             raise ConfigError(f"{path}: keys = 'order': vectors in a pickle have keys; use 'key' or 'id'")
@@ -85,6 +89,8 @@ class ArrayConfig(Config):
             path, keys = spool_pickle(self.path, scratch)
         vectors = open_vectors(path, self.path)
         pooled_width(vectors.width, self.pool, self.path)
+        if keys is None and self.keys == "id":
+            keys = pa.array(np.arange(vectors.num_rows))
 
         def place(position: int) -> str:
             if keys is not None and self.path.suffix == ".pkl":
@@ -95,11 +101,13 @@ class ArrayConfig(Config):
         if self.zero_is_missing:
             kept = vectors.nonzero_rows()[positions]
             rows, positions = rows[kept], positions[kept]
-        record = EncoderRecord(name=f"array {self.path.name}", revision="none", weights_sha256=hash_tree(self.pool))
+        changes = [self.pool, "l2"] if self.normalise else self.pool
+        record = EncoderRecord(name=f"array {self.path.name}", revision="none", weights_sha256=hash_tree(changes))
+        spec = ArraySpec(path, self.path, self.pool, self.normalise)
         return Modality(
             rows=rows,
             payload=pa.array(positions),
-            encoder=ResolvedEncoder(ArraySpec(path, self.path, self.pool), record, items_per_actor=20_000),
+            encoder=ResolvedEncoder(spec, record, items_per_actor=20_000),
             place=lambda index: place(int(positions[index])),
             source=f"array {self.path}",
             unknown_keys=unknown,

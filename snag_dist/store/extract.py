@@ -22,6 +22,7 @@ from ray.data import ActorPoolStrategy
 
 from snag_dist.errors import ConfigError, DataError
 from snag_dist.store.array_features import ArrayConfig
+from snag_dist.store.bag_features import AttributeBagConfig, RelationBagConfig
 from snag_dist.store.feature_table import PLAN, SCRATCH, FeatureTable, finish
 from snag_dist.store.ingest import without_places
 from snag_dist.store.manifest import FeatureManifest, hash_tree, write_json
@@ -36,7 +37,14 @@ from snag_dist.store.text_features import TextConfig
 from snag_dist.store.world_features import WorldPixelsConfig, WorldTextConfig
 
 FeatureConfig = Annotated[
-    ArrayConfig | TextConfig | PicturesConfig | WorldTextConfig | WorldPixelsConfig, Field(discriminator="kind")
+    ArrayConfig
+    | TextConfig
+    | PicturesConfig
+    | RelationBagConfig
+    | AttributeBagConfig
+    | WorldTextConfig
+    | WorldPixelsConfig,
+    Field(discriminator="kind"),
 ]
 
 _LOG = logging.getLogger(__name__)

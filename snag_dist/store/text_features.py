@@ -1,4 +1,4 @@
-"""Texts of entities, from a table, a folder, Parquet or WebDataset shards, to a text modality."""
+"""Texts of entities, from a table, a folder, Parquet, WebDataset shards or their own names, to a text modality."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,12 +12,14 @@ from snag_dist.store.media.folder import FolderConfig
 from snag_dist.store.media.parquet import MediaParquetConfig
 from snag_dist.store.media.webdataset import WebdatasetConfig
 from snag_dist.store.modality import Modality, match_keys
+from snag_dist.store.name_texts import NamesConfig
 from snag_dist.store.opened import Store
 from snag_dist.store.schema import FeatureDtype
 from snag_dist.store.sentences import SentenceFileConfig
 
 TextSourceConfig = Annotated[
-    SentenceFileConfig | FolderConfig | MediaParquetConfig | WebdatasetConfig, Field(discriminator="kind")
+    SentenceFileConfig | FolderConfig | MediaParquetConfig | WebdatasetConfig | NamesConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -49,8 +51,9 @@ class TextConfig(Config):
                 encoder's model is not found.
         """
         encoder = resolve(self.encoder)
-        texts = self.source.read_texts()
-        matches = match_keys(store, texts.keys, are_ids=self.source.keys == "id", place=texts.place)
+        source = self.source
+        texts = source.read_texts(store) if isinstance(source, NamesConfig) else source.read_texts()
+        matches = match_keys(store, texts.keys, are_ids=source.keys == "id", place=texts.place)
         payload = texts.texts.take(pa.array(matches.positions))
         return Modality(
             rows=matches.rows,

@@ -121,6 +121,13 @@ def pool_square(vectors: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
     return blocks.mean(axis=(2, 4), dtype=np.float64).astype(np.float32).reshape(len(vectors), side * side)
 
 
+def normalise_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each of (n, F) vectors by its l2 norm; zeros stay zeros."""
+    # In float64, where the squares of no float32 overflow.
+    norms = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
+    return np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms != 0).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ArraySpec:
     """What an actor needs to read vectors.
@@ -128,12 +135,13 @@ class ArraySpec:
     Attributes:
         path: of the array, absolute.
         shown: the user's file.
-        pool: see `ArrayConfig`.
+        pool, normalise: see `ArrayConfig`.
     """
 
     path: Path
     shown: Path
     pool: int
+    normalise: bool
 
     def load(self) -> VectorMaker:
         """Map the array."""
@@ -141,14 +149,17 @@ class ArraySpec:
 
 
 class ArrayReader:
-    """Reads, and if asked pools, the vectors at given positions."""
+    """Reads, and if asked pools and normalises, the vectors at given positions."""
 
     def __init__(self, spec: ArraySpec) -> None:
         self._vectors = open_vectors(spec.path, spec.shown)
         self._pool = spec.pool
+        self._normalise = spec.normalise
         self.width = pooled_width(self._vectors.width, spec.pool, spec.shown)
 
     def vectors(self, payload: pa.Array) -> NDArray[np.float32]:
         """Return (n, F) vectors at n positions."""
         vectors = self._vectors.take(payload.to_numpy())
-        return vectors if self._pool == 1 else pool_square(vectors, self._pool)
+        if self._pool > 1:
+            vectors = pool_square(vectors, self._pool)
+        return normalise_rows(vectors) if self._normalise else vectors

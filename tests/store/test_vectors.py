@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from snag_dist.errors import DataError
-from snag_dist.store.vectors import open_vectors, pool_square, pooled_width
+from snag_dist.store.vectors import normalise_rows, open_vectors, pool_square, pooled_width
 
 
 def test_pooling_golden_numbers():
@@ -99,3 +99,11 @@ def test_rows_of_zeros_are_told(tmp_path: Path):
     np.save(tmp_path / "x.npy", np.array([[0, 0], [0, 1], [2, 0]]))
     vectors = open_vectors(tmp_path / "x.npy", tmp_path / "x.npy")
     assert list(vectors.nonzero_rows()) == [False, True, True]
+
+
+def test_rows_of_length_one_keep_zeros_and_what_is_not_finite():
+    vectors = np.array([[3, 4], [0, 0], [np.nan, 1], [3e30, 4e30]], dtype=np.float32)
+    normalised = normalise_rows(vectors)
+    np.testing.assert_allclose(normalised[[0, 1, 3]], [[0.6, 0.8], [0, 0], [0.6, 0.8]], rtol=1e-6)
+    # A number that is none must reach the check that names it.
+    assert np.isnan(normalised[2]).any()

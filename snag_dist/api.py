@@ -10,6 +10,7 @@ from snag_dist.errors import CheckpointError, ConfigError
 from snag_dist.store.extract import ExtractOptions
 from snag_dist.store.extract import extract as extract_features
 from snag_dist.store.ingest import ingest as ingest_graph
+from snag_dist.store.missing import make_overlays
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.samples import draw_contact_sheet
 from snag_dist.training.launch import connect, launch
@@ -59,6 +60,8 @@ def extract(recipe: RecipeLike, options: ExtractOptions | None = None) -> Store:
         ingest_graph(resolved.ingest, resolved.store, progress=progress)
         extract_features(resolved.features, resolved.store, options=options or ExtractOptions(), progress=progress)
     store = open_store(resolved.store)
+    for run in resolved.with_variants():
+        make_overlays(store, run.missing)
     draw_contact_sheet(store, store.path / CONTACT_SHEET)
     coverage = {
         name: {"num_present": feature.num_present, "share": feature.coverage}

@@ -69,3 +69,12 @@ def test_a_variant_with_an_unknown_field_is_named() -> None:
     recipe = load_recipe(WORLD, ['variants={bad={"train.lrr"=1}}'])
     with pytest.raises(ConfigError, match=r"variants\.bad: train\.lrr: no such field"):
         recipe.with_variants()
+
+
+def test_a_bare_number_says_how_many_keep_a_modality() -> None:
+    recipe = load_recipe(WORLD, ["missing.vision=0.4", 'variants={few={"missing.vision"=0.2, "missing.text"=0.5}}'])
+    plain, few = recipe.with_variants()
+    assert {name: config.ratio for name, config in plain.missing.items()} == {"vision": 0.4}
+    assert {name: config.ratio for name, config in few.missing.items()} == {"vision": 0.2, "text": 0.5}
+    with pytest.raises(ConfigError, match=r"missing\.vision\.ratio: .*less than or equal to 1, got 1\.4"):
+        load_recipe(WORLD, ["missing.vision=1.4"])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +18,7 @@ from snag_dist.store.parts import MARKS, PartPlan
 from snag_dist.store.samples import save_samples
 from snag_dist.store.schema import FORMAT_VERSION, PROBLEM_SCHEMA, PROBLEMS, REPORT, SAMPLES, STATISTICS, FeatureDtype
 from snag_dist.store.shard_files import load_mark
-from snag_dist.store.statistics import Moments
+from snag_dist.store.statistics import save_statistics
 
 PLAN = "plan.json"
 """In a table in the making: what is being made, so that parts of something else are not gone on with."""
@@ -60,7 +59,7 @@ def finish(table: FeatureTable) -> FeatureManifest:
     moments = shards[0].moments
     for shard in shards[1:]:
         moments = moments.merge(shard.moments)
-    _save_statistics(plan.folder / STATISTICS, moments)
+    save_statistics(plan.folder / STATISTICS, moments)
     num_problems = _save_problems(table)
     report = FeatureReport.of(plan.folder, plan.num_entities, moments.std())
     write_json(plan.folder / REPORT, report.model_dump(mode="json"))
@@ -92,11 +91,6 @@ def finish(table: FeatureTable) -> FeatureManifest:
     write_manifest(plan.folder, manifest)
     _put_in_place(plan.folder, table.store.feature_folder(table.name))
     return manifest
-
-
-def _save_statistics(path: Path, moments: Moments) -> None:
-    with path.open("wb") as file:
-        np.savez(file, mean=moments.mean, std=moments.std())
 
 
 def _save_problems(table: FeatureTable) -> int:

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snag_dist.store.missing import MissingConfig, open_overlay
 from snag_dist.store.opened import Store
 from snag_dist.store.schema import STATISTICS, presence_file, shard_file
+from snag_dist.store.shard_files import read_presence
+from snag_dist.store.statistics import load_statistics
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class FeatureRows:
         bounds: (number of shards + 1,) first rows of the mapped shards.
         shards: the mapped arrays, (rows, F) each.
         present: (last_row - first_row,) whether each row has the modality.
+        covered: whether entities lost the modality whose vectors the shards still hold.
     """
 
     first_row: int
@@ -37,31 +41,49 @@ class FeatureRows:
     bounds: NDArray[np.int64]
     shards: tuple[NDArray[np.floating], ...]
     present: NDArray[np.bool_]
+    covered: bool = False
 
     @classmethod
-    def open(cls, store: Store, modality: str, first_row: int, last_row: int) -> Self:
+    def open(
+        cls, store: Store, modality: str, first_row: int, last_row: int, missing: MissingConfig | None = None
+    ) -> Self:
         """Map the shards that a range of rows touches.
 
+        Args:
+            store: with the modality.
+            modality: its name.
+            first_row, last_row: the range [first_row, last_row).
+            missing: who has lost the modality; presence and statistics are then those of the overlay, which
+                `make_overlays` made.
+
         Raises:
-            DataError: the store has no such modality, its table belongs to another store, or a file has
-                changed.
+            ConfigError: see `open_overlay`.
+            DataError: the store has no such modality, its table belongs to another store, a file has changed, or the
+                overlay is not there.
         """
         manifest = store.feature(modality)
         folder = store.feature_folder(modality)
+        over = folder if missing is None else open_overlay(store, modality, missing)[0]
         bounds = store.shard_bounds
         first = max(0, int(np.searchsorted(bounds, first_row, side="right")) - 1)
         stop = int(np.searchsorted(bounds, last_row, side="left"))
         # Seen as plain arrays: numpy's own memmap class costs more than the gather of a small batch.
         shards = tuple(np.asarray(np.load(folder / shard_file(shard), mmap_mode="r")) for shard in range(first, stop))
-        bits = [
-            np.unpackbits(np.load(folder / presence_file(first + i)), count=len(shard)).astype(bool)
-            for i, shard in enumerate(shards)
-        ]
+        bits = [read_presence(over / presence_file(first + i), len(shard)) for i, shard in enumerate(shards)]
         start = int(bounds[first])
         present = np.concatenate([np.zeros(0, dtype=bool), *bits])[first_row - start : last_row - start]
-        with np.load(folder / STATISTICS, allow_pickle=False) as statistics:
-            mean, std = statistics["mean"], statistics["std"]
-        return cls(first_row, last_row, manifest.width, mean, std, bounds[first : stop + 1], shards, present)
+        mean, std = load_statistics(over / STATISTICS)
+        return cls(
+            first_row,
+            last_row,
+            manifest.width,
+            mean,
+            std,
+            bounds[first : stop + 1],
+            shards,
+            present,
+            covered=missing is not None,
+        )
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read the vectors of some rows.
@@ -78,7 +100,10 @@ class FeatureRows:
             start, stop = int(edges[shard]), int(edges[shard + 1])
             if start < stop:
                 _copy_rows(array, rows[start:stop] - self.bounds[shard], gathered[start:stop])
-        return gathered, self.present[rows - self.first_row]
+        present = self.present[rows - self.first_row]
+        if self.covered:
+            gathered[~present] = 0.0
+        return gathered, present
 
 
 def _copy_rows(array: NDArray[np.floating], rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:

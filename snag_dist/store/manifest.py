@@ -120,7 +120,40 @@ class FeatureManifest(Config):
         return self.num_present / self.num_entities
 
 
-ManifestT = TypeVar("ManifestT", StoreManifest, FeatureManifest)
+class MissingManifest(Config):
+    """What `missing/<overlay>/manifest.json` holds."""
+
+    format_version: int
+    """Version of the layout."""
+    modality: str
+    """Name of the modality that entities lose."""
+    store_fingerprint: str
+    """Fingerprint of the store."""
+    base_fingerprint: str
+    """Fingerprint of the feature table that the overlay lies over."""
+    ratio: float
+    """Share of the counted entities that was to keep the modality."""
+    reached: float
+    """Share that keeps it; lower than asked where fewer had it from the start."""
+    seed: int
+    """Of who loses it."""
+    among: str
+    """Who is counted: entities with a link ("linked"), or all."""
+    num_counted: int
+    """Entities the ratio is a share of."""
+    num_kept: int
+    """Entities among them that keep the modality."""
+    num_dropped: int
+    """Entities that lose it."""
+    num_present: int
+    """Entities of the store that have it after that."""
+    dropped_sha256: str
+    """Hash of the rows that lose it, ascending, as little-endian int64."""
+    files: dict[str, FileRecord]
+    """Every other file of the overlay, by path relative to its folder."""
+
+
+ManifestT = TypeVar("ManifestT", StoreManifest, FeatureManifest, MissingManifest)
 
 
 def hash_file(path: Path) -> str:
@@ -155,7 +188,7 @@ def record_files(folder: Path, *, skip: Iterable[str] = ()) -> dict[str, FileRec
     }
 
 
-def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest) -> None:
+def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest | MissingManifest) -> None:
     """Write a manifest so that it is there whole or not at all."""
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 

@@ -77,7 +77,7 @@ class ShardWriter:
     def close(self) -> ShardSummary:
         """Finish the files."""
         bits = np.packbits(self._present)
-        np.save(self._presence_path, bits)
+        save_presence(self._presence_path, self._present)
         digest = hashlib.sha256(bits.tobytes())
         for begin, end in steps(0, len(self._array)):
             digest.update(np.ascontiguousarray(self._array[begin:end]).tobytes())
@@ -91,6 +91,16 @@ def _save_empty(path: Path, dtype: FeatureDtype, width: int) -> NDArray[np.float
     array = np.zeros((0, width), dtype=dtype)
     np.save(path, array)
     return array
+
+
+def save_presence(path: Path, present: NDArray[np.bool_]) -> None:
+    """Write which rows of a shard have the modality, one bit a row."""
+    np.save(path, np.packbits(present))
+
+
+def read_presence(path: Path, size: int) -> NDArray[np.bool_]:
+    """Read (size,) which rows of a shard have the modality."""
+    return np.unpackbits(np.load(path), count=size).astype(bool)
 
 
 def save_mark(path: Path, shards: list[ShardSummary]) -> None:

@@ -5,6 +5,7 @@ Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -52,3 +53,15 @@ class Moments:
     def std(self) -> NDArray[np.float64]:
         """Return the (F,) sample standard deviation (ddof 1); zeros for fewer than two vectors."""
         return np.sqrt(self.squares / (self.count - 1)) if self.count > 1 else np.zeros_like(self.squares)
+
+
+def save_statistics(path: Path, moments: Moments) -> None:
+    """Write mean and std of every column, as `load_statistics` reads them."""
+    with path.open("wb") as file:
+        np.savez(file, mean=moments.mean, std=moments.std())
+
+
+def load_statistics(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Read (F,) mean and (F,) std of every column."""
+    with np.load(path, allow_pickle=False) as statistics:
+        return statistics["mean"], statistics["std"]

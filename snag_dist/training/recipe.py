@@ -14,6 +14,7 @@ from snag_dist.method.snag import SnagConfig
 from snag_dist.shard.table import AdamConfig, TableConfig
 from snag_dist.store.extract import FeatureConfig
 from snag_dist.store.ingest import IngestConfig
+from snag_dist.store.missing import MissingConfig
 from snag_dist.store.stream import ResidencyConfig
 from snag_dist.training.engine import EngineConfig
 from snag_dist.training.schedule import ScheduleConfig
@@ -116,6 +117,8 @@ class Recipe(Config):
     """The raw graph."""
     features: dict[str, FeatureConfig] = Field(default_factory=dict)
     """Raw features by modality."""
+    missing: dict[str, MissingConfig] = Field(default_factory=dict)
+    """Modalities that some entities lose: the share that keeps each, or who and how."""
     modalities: tuple[str, ...] | None = None
     """Modalities of the store that the encoder uses; unset uses every one in `features`."""
     method: MethodConfig = SnagConfig()

@@ -88,6 +88,7 @@ def _build(data: Path, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         layout.write_side(folder / name, graph, splits)
         counts[name] = layout.count_side(graph, splits)
     layout.write_alignment(folder, left, right, links, options["seed"])
+    layout.write_media(folder, left, right)
     chosen = [f"--{name} {value}" for name, value in options.items()]
     description = {
         "command": " ".join(["python tools/build_emoji_graph.py --data DATA --out OUT", *chosen]),

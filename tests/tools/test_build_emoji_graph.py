@@ -250,6 +250,13 @@ def test_the_graphs_of_a_handful_are_those_made_by_hand(data: Path, tmp_path: Pa
     pictures = {path.name: path.read_bytes() for path in (out / "right" / "pictures").iterdir()}
     assert pictures == {f"noto-{code}.png": f"noto_2025_png72 {code}".encode() for code in NOTO}
 
+    # One store of both graphs takes the media of both from one place.
+    of_both = {path.name: path.read_bytes() for path in (out / "pictures").iterdir()}
+    blobs = {f"blob-{code}.png": f"noto_blob_2017_png128 {code}".encode() for code in BLOB}
+    assert of_both == pictures | blobs
+    rows = read_rows(out / "texts.tsv")
+    assert rows == read_rows(out / "left" / "texts.tsv") + read_rows(out / "right" / "texts.tsv")[1:]
+
     description = json.loads((out / "README.json").read_text())
     left = description["counts"]["left"]
     assert description["links"] == 8

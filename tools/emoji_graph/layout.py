@@ -4,6 +4,7 @@
     rel_ids_1, rel_ids_2    id, tab, relation name; distinct over both graphs
     triples_1, triples_2    head id, relation id, tail id
     ill_ent_ids             id in graph 1, id in graph 2 of the same emoji
+    texts.tsv, pictures/    of both graphs, whose keys are distinct: what one store of both takes
     left/, right/           train.tsv, valid.tsv, test.tsv (head, relation, tail keys), texts.tsv (header: key, text),
                             pictures/<key>.png
 
@@ -54,15 +55,22 @@ def write_alignment(
     _write_rows(folder / "ill_ent_ids", sorted((ids[one], ids[other]) for one, other in links))
 
 
-def write_side(folder: Path, graph: SideGraph, splits: Mapping[str, list[Triple]]) -> None:
-    """Write one graph by keys, with its texts and pictures, into a new folder."""
+def write_media(folder: Path, *graphs: SideGraph) -> None:
+    """Write the texts and pictures of some graphs by key, into a folder that has none."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
+    texts = [(key, text) for graph in graphs for key, text in graph.texts.items()]
+    _write_rows(folder / "texts.tsv", [("key", "text"), *texts])
+    for graph in graphs:
+        for key, path in graph.pictures.items():
+            shutil.copyfile(path, pictures / f"{key}.png")
+
+
+def write_side(folder: Path, graph: SideGraph, splits: Mapping[str, list[Triple]]) -> None:
+    """Write one graph by keys, with its texts and pictures, into a new folder."""
+    write_media(folder, graph)
     for split, triples in splits.items():
         _write_rows(folder / f"{split}.tsv", triples)
-    _write_rows(folder / "texts.tsv", [("key", "text"), *graph.texts.items()])
-    for key, path in graph.pictures.items():
-        shutil.copyfile(path, pictures / f"{key}.png")
 
 
 def count_side(graph: SideGraph, splits: Mapping[str, list[Triple]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ RECIPES = Path(__file__).parents[1] / "jobs" / "recipes"
 WORLD = RECIPES / "world.toml"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: str(path.relative_to(RECIPES)))
 def test_every_recipe_resolves_with_its_variants(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.with_variants()[0].name == recipe.name

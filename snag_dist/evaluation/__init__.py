@@ -4,4 +4,5 @@ rank_files   per-query ranks as Parquet, block by block, so that an evaluation r
 slices       metrics by direction, relation, degree, unseen entity and missing modality
 report       metrics with the protocol they were measured under: JSON, and tables for people
 alignment_report   the same for linked pairs: every way of asking, and the checks of the iterative stage
+modality_weights   mean weight of every modality, by which modalities an entity has
 """

@@ -77,7 +77,6 @@ class AlignmentResult(Config):
     def of(
         cls,
         metrics: RankMetrics,
-        *,
         candidates: Candidates,
         similarity: Similarity,
         direction: Direction,
@@ -104,22 +103,8 @@ class AlignmentResult(Config):
             num_left, num_right: length of the lists that were compared.
         """
         to_right, to_left = ranks.metrics()
-        return (
-            cls.of(
-                to_right,
-                candidates=candidates,
-                similarity=similarity,
-                direction="left_to_right",
-                num_candidates=num_right,
-            ),
-            cls.of(
-                to_left,
-                candidates=candidates,
-                similarity=similarity,
-                direction="right_to_left",
-                num_candidates=num_left,
-            ),
-        )
+        right = cls.of(to_right, candidates, similarity, "left_to_right", num_right)
+        return right, cls.of(to_left, candidates, similarity, "right_to_left", num_left)
 
 
 class MiningRecord(Config):

@@ -17,7 +17,7 @@ from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
 from snag_dist.method.snag import SnagConfig
 from snag_dist.model.encoder import EncoderConfig
-from snag_dist.model.scorer import Scorer
+from snag_dist.model.scorer import ComplExConfig, RotatEConfig, Scorer, TransEConfig, TuckERConfig
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.ranking.questions import Questions
 from snag_dist.ranking.ranks import RankTable
@@ -55,9 +55,21 @@ class Product(FirstColumn):
         return queries @ candidates.T
 
 
-def make_task(num_relations: int = NUM_RELATIONS, scorer: Scorer | None = None) -> CompletionTask:
+# Scorers that multiply matrices, for queries (tucker) or scores (the others); the whole method each belongs to.
+METHODS: dict[str, dict[str, Any]] = {
+    "rotate": {},
+    "frobenius": {"scorer": RotatEConfig(norm="frobenius")},
+    "transe_l2": {"scorer": TransEConfig(norm="l2")},
+    "tucker": {"scorer": TuckERConfig(relation_width=4)},
+    "complex": {"scorer": ComplExConfig()},
+}
+
+
+def make_task(
+    num_relations: int = NUM_RELATIONS, scorer: Scorer | None = None, method: str = "rotate"
+) -> CompletionTask:
     facts = GraphFacts(NUM_ENTITIES, num_relations, {})
-    task = SnagConfig(encoder=EncoderConfig(width=WIDTH)).build_completion(facts, seed=1)
+    task = SnagConfig(encoder=EncoderConfig(width=WIDTH), **METHODS[method]).build_completion(facts, seed=1)
     if scorer is not None:
         task.scorer = scorer
     return task
@@ -224,8 +236,8 @@ def rank_on_workers(group: Group) -> dict[str, Any]:
     codes = draw_codes()
     budget = NUM_ENTITIES * 4 * 20  # calls of 16 questions, blocks of 16 to 64 depending on the workers
     found: dict[str, Any] = {}
-    for name, scorer in (("rotate", None), ("product", Product())):
-        task = make_task(scorer=scorer)
+    tasks = {name: make_task(method=name) for name in METHODS} | {"product": make_task(scorer=Product())}
+    for name, task in tasks.items():
         found[name] = columns_of(rank(triples, known, codes, group, task=task, budget_bytes=budget))
     broken = codes.clone()
     broken[-1] = torch.nan
@@ -242,10 +254,11 @@ def runs() -> dict[int, list[dict[str, Any]]]:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("scorer", ["rotate", "product"])
+@pytest.mark.parametrize("scorer", [*METHODS, "product"])
 def test_ranks_are_equal_at_every_number_of_workers(runs: dict[int, list[dict[str, Any]]], scorer: str) -> None:
     reference = runs[1][0][scorer]
-    assert sum(reference[5]) > 0 or scorer == "product"
+    assert sum(reference[5]) > 0 or scorer != "rotate"
+    assert len(set(reference[4])) > 50
     for size in (2, 4):
         for worker in runs[size]:
             assert worker[scorer] == reference

@@ -1,63 +1,24 @@
-"""How plausible a triple is: a scorer turns (entity, relation) into a query and compares queries with candidates.
-
-Every score is `similarity(query, candidate)`, where the query stands for the known entity and the relation. So one
-query is compared with many candidates at once, in training and in ranking alike, and corrupting heads is no special
-case.
-"""
+"""RotatE: relations turn coordinates."""
 
 import math
-from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from snag_dist.config import Config
 from snag_dist.model.modulus import modulus_distance, modulus_distance_own
-
-
-class Scorer(nn.Module, ABC):
-    """Scores of triples from entity codes (width D) and relation rows.
-
-    Attributes:
-        relation_width: columns of a relation row.
-        relation_bound: relation rows start uniform in [-bound, bound].
-        entity_bound: learned entity rows start uniform in [-bound, bound].
-    """
-
-    relation_width: int
-    relation_bound: float
-    entity_bound: float
-
-    @abstractmethod
-    def tail_query(self, heads: Tensor, relations: Tensor) -> Tensor:
-        """Queries (Q, D) for the tails of heads (Q, D) and relation rows (Q, relation_width)."""
-
-    @abstractmethod
-    def head_query(self, relations: Tensor, tails: Tensor) -> Tensor:
-        """Queries (Q, D) for the heads of relation rows and tails."""
-
-    @abstractmethod
-    def score(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scores (Q, K) of every query (Q, D) with every candidate (K, D); higher is more plausible."""
-
-    @abstractmethod
-    def score_own(self, queries: Tensor, candidates: Tensor, index: Tensor) -> Tensor:
-        """Scores (Q, K) of each query with its own candidates, rows `index` (Q, K) of candidates (N, D)."""
-
-    def query(self, known: Tensor, relations: Tensor, find_tail: Tensor) -> Tensor:
-        """Queries (Q, D) of known entities (Q, D): for the tail where `find_tail` (Q,) holds, else for the head."""
-        tails = self.tail_query(known, relations)
-        heads = self.head_query(relations, known)
-        return torch.where(find_tail.unsqueeze(1), tails, heads)
+from snag_dist.model.scorer.distances import euclidean_distance, euclidean_distance_own
+from snag_dist.model.scorer.seam import Scorer, check_even
 
 
 class RotatE(Scorer):
-    """Relations rotate: score = margin - sum_k |h_k exp(i phase_k) - t_k|.
+    """Relations rotate: score = margin - |h exp(i phase) - t| over D/2 complex coordinates.
 
-    The sum of moduli over D/2 complex coordinates, not the Frobenius norm. Since |h r - t| = |h - conj(r) t|, a query
-    for heads is conj(r) t.
+    |.| is one of two norms, which give other scores and other rankings: the sum over coordinates of the modulus, as
+    published, or the Frobenius norm, the root of the sum of squared moduli, as PyKEEN has it. Turning keeps either:
+    |h r - t| = |h - conj(r) t|, so a query for heads is conj(r) t.
 
     Source: Sun et al., RotatE (ICLR 2019); margins and ranges as in SNAG's released training.
     """
@@ -65,7 +26,8 @@ class RotatE(Scorer):
     def __init__(self, config: "RotatEConfig", width: int):
         super().__init__()
         self._margin = config.margin
-        self.relation_width = width // 2
+        self._norm = config.norm
+        self.relation_width = check_even(width, config.kind) // 2
         self.entity_bound = (config.margin + config.epsilon_range) / width
         self.relation_bound = (config.margin + config.epsilon_range) / self.relation_width
         self._radians = math.pi / (config.relation_range or self.relation_bound)
@@ -85,11 +47,13 @@ class RotatE(Scorer):
 
     def score(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """See `Scorer.score`."""
-        return self._margin - modulus_distance(queries, candidates)
+        distance = modulus_distance if self._norm == "modulus" else euclidean_distance
+        return self._margin - distance(queries, candidates)
 
     def score_own(self, queries: Tensor, candidates: Tensor, index: Tensor) -> Tensor:
         """See `Scorer.score_own`."""
-        return self._margin - modulus_distance_own(queries, candidates, index)
+        distance = modulus_distance_own if self._norm == "modulus" else euclidean_distance_own
+        return self._margin - distance(queries, candidates, index)
 
     @staticmethod
     def _rotate(codes: Tensor, phases: Tensor) -> Tensor:
@@ -99,9 +63,12 @@ class RotatE(Scorer):
 
 
 class RotatEConfig(Config):
-    """RotatE with the sum of moduli."""
+    """Distance of the turned head to the tail."""
 
     kind: Literal["rotate"] = "rotate"
+    norm: Literal["modulus", "frobenius"] = "modulus"
+    """`modulus` sums the moduli of the coordinates (RotatE, SNAG); `frobenius` is the root of their summed squares, by
+    a matrix product."""
     margin: float = Field(default=12.0, gt=0)
     """Score of a perfect match; 12 in SNAG."""
     epsilon_range: float = Field(default=2.0, ge=0)
@@ -113,6 +80,3 @@ class RotatEConfig(Config):
     def build(self, width: int) -> Scorer:
         """Build for entity codes of `width`."""
         return RotatE(self, width)
-
-
-ScorerConfig = RotatEConfig

@@ -16,6 +16,7 @@ from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.fusion import AttentiveSumFusionConfig
 from snag_dist.model.noise import NoiseConfig, NoNoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
+from snag_dist.objective.cubes import CubePenaltyConfig
 from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
 from snag_dist.task.adversarial import Adversary, AdversaryConfig
@@ -36,6 +37,10 @@ class AdamfConfig(Config):
     """Codes to scores."""
     loss: LossConfig = SelfAdversarialConfig()
     """Scores to loss."""
+    reciprocal: bool = False
+    """Every relation has an inverse of its own, and heads are sought as its tails."""
+    penalty: CubePenaltyConfig | None = None
+    """N3 beside the loss, with scorers that multiply codes (complex, distmult)."""
     negatives: NegativesConfig = SharedConfig()
     """Which false triples are drawn."""
     adversary: AdversaryConfig | None = None

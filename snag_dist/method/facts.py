@@ -9,6 +9,7 @@ import torch
 from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
 from snag_dist.model.noise import NoiseConfig
 from snag_dist.model.scorer import ScorerConfig
+from snag_dist.objective.cubes import CubePenaltyConfig
 from snag_dist.objective.losses import LossConfig
 from snag_dist.task.completion import CompletionTask
 
@@ -38,6 +39,10 @@ class CompletionParts(Protocol):
     def scorer(self) -> ScorerConfig: ...
     @property
     def loss(self) -> LossConfig: ...
+    @property
+    def reciprocal(self) -> bool: ...
+    @property
+    def penalty(self) -> CubePenaltyConfig | None: ...
 
 
 def draw_completion(parts: CompletionParts, facts: GraphFacts, seed: int) -> CompletionTask:
@@ -48,4 +53,12 @@ def draw_completion(parts: CompletionParts, facts: GraphFacts, seed: int) -> Com
         encoder = Encoder(parts.encoder, facts.modalities, parts.noise.build())
         scorer = parts.scorer.build(parts.encoder.width)
         encoder.fusion.begin_at(scorer.entity_bound)
-    return CompletionTask(encoder, scorer, parts.loss.build(), facts.num_relations, seed)
+    return CompletionTask(
+        encoder,
+        scorer,
+        parts.loss.build(),
+        facts.num_relations,
+        seed,
+        reciprocal=parts.reciprocal,
+        penalty=None if parts.penalty is None else parts.penalty.build(),
+    )

@@ -12,6 +12,7 @@ from snag_dist.method.facts import GraphFacts, draw_completion
 from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
+from snag_dist.objective.cubes import CubePenaltyConfig
 from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
 from snag_dist.task.adversarial import Adversary
@@ -30,6 +31,10 @@ class SnagConfig(Config):
     """Codes to scores."""
     loss: LossConfig = SelfAdversarialConfig()
     """Scores to loss."""
+    reciprocal: bool = False
+    """Every relation has an inverse of its own, and heads are sought as its tails."""
+    penalty: CubePenaltyConfig | None = None
+    """N3 beside the loss, with scorers that multiply codes (complex, distmult)."""
     negatives: NegativesConfig = SharedConfig()
     """Which false triples are drawn."""
 

@@ -182,9 +182,8 @@ class _Ranker:
     def _queries(self, known: Tensor, questions: Questions, tile: slice) -> Tensor:
         relation = torch.from_numpy(questions.relation[tile]).to(known.device)
         find_tail = torch.from_numpy(questions.find_tail[tile]).to(known.device)
-        # Relations are brought to the type of the codes, so that a ranking in double turns by angles in double.
-        rows = self.task.relations.index_select(0, relation).to(known.dtype)
-        return self.task.scorer.query(known[tile], rows, find_tail)
+        # The task brings relations to the type of the codes, so that a ranking in double turns by angles in double.
+        return self.task.queries(known[tile], relation, find_tail)
 
     def _columns(self) -> list[slice]:
         first = self.partition.rows(self.group.rank)[0]

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snag_dist.errors import ConfigError
 from snag_dist.model.encoder import Encoder
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
-from snag_dist.model.scorer import Scorer
+from snag_dist.model.scorer import Factorisation, Scorer
+from snag_dist.objective.cubes import CubePenalty
 from snag_dist.objective.losses import LossReport, RankingLoss
 from snag_dist.random import Moment, Stream
 from snag_dist.sampling.negatives import CorruptedTriples
@@ -111,15 +113,44 @@ def assemble(corrupted: CorruptedTriples, global_triples: int) -> CompletionBatc
 
 
 class CompletionTask(nn.Module):
-    """Encoder, relation rows, scorer and loss of MKGC. The entity rows live outside, in the sharded table."""
+    """Encoder, relation rows, scorer and loss of MKGC. The entity rows live outside, in the sharded table.
 
-    def __init__(self, encoder: Encoder, scorer: Scorer, loss: RankingLoss, num_relations: int, seed: int):
+    Args:
+        num_relations: R.
+        seed: of the run.
+        reciprocal: every relation r has an inverse, row R + r, and the head of (?, r, t) is asked for as the tail of
+            (t, R + r, ?), in training and ranking alike. Source: Lacroix et al., ICML 2018.
+        penalty: on the factors of the score.
+
+    Raises:
+        ConfigError: the penalty does not go with the scorer.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        scorer: Scorer,
+        loss: RankingLoss,
+        num_relations: int,
+        seed: int,
+        *,
+        reciprocal: bool = False,
+        penalty: CubePenalty | None = None,
+    ):
         super().__init__()
+        if penalty is not None and not isinstance(scorer, Factorisation):
+            raise ConfigError(
+                "method.penalty: expected a scorer that multiplies codes coordinate by coordinate (complex, distmult), "
+                f"got {type(scorer).__name__}; remove the penalty or set method.scorer.kind"
+            )
         self.encoder = encoder
         self.scorer = scorer
         self.loss_function = loss
+        self.penalty = penalty
         self._seed = seed
-        drawn = Stream(seed, "init/relations").uniform(torch.arange(num_relations), scorer.relation_width)
+        self._num_inverted = num_relations if reciprocal else 0
+        rows = torch.arange(num_relations + self._num_inverted)
+        drawn = Stream(seed, "init/relations").uniform(rows, scorer.relation_width)
         self.relations = nn.Parameter((2.0 * drawn - 1.0) * scorer.relation_bound)
 
     def encode(self, inputs: EntityInputs, moment: Moment | None) -> Fused:
@@ -129,8 +160,30 @@ class CompletionTask(nn.Module):
 
     def queries(self, known: Tensor, relations: Tensor, find_tail: Tensor) -> Tensor:
         """Queries (Q, D) from codes (Q, D) of the given entities and relation ids (Q,)."""
-        rows = self.relations.index_select(0, relations).to(known.dtype)
+        rows = self.relation_rows(relations, find_tail).to(known.dtype)
+        if self._num_inverted:
+            return self.scorer.tail_query(known, rows)
         return self.scorer.query(known, rows, find_tail)
+
+    def relation_rows(self, relations: Tensor, find_tail: Tensor) -> Tensor:
+        """Rows (Q, relation_width) of relation ids (Q,); the inverse ones where a head is sought and there are such."""
+        inverted = (~find_tail).to(relations.dtype) * self._num_inverted
+        return self.relations.index_select(0, relations + inverted)
+
+    def penalise(self, known: Tensor, relations: Tensor, find_tail: Tensor, answers: Tensor) -> LossReport:
+        """Penalty on true triples, summed over queries; zero without terms where the task has none.
+
+        Args:
+            known: (Q, D) codes of the given entities.
+            relations: (Q,) ids.
+            find_tail: (Q,) bool.
+            answers: (Q, D) codes of the right answers.
+        """
+        if self.penalty is None or not isinstance(self.scorer, Factorisation):
+            return LossReport(known.new_zeros(()))
+        rows = self.relation_rows(relations, find_tail).to(known.dtype)
+        cost: Tensor = self.penalty([self.scorer.moduli(factors) for factors in (known, rows, answers)])
+        return LossReport(cost, {"n3": cost.detach()})
 
     def loss(self, codes: Tensor, batch: CompletionBatch) -> LossReport:
         """Cost of a slice, scaled so that the slices of all workers add up to the mean over the global batch.
@@ -139,10 +192,12 @@ class CompletionTask(nn.Module):
             codes: (N, D) of `batch.entities`.
             batch: with indices on the device of `codes`.
         """
-        queries = self.queries(codes.index_select(0, batch.known), batch.relations, batch.find_tail)
+        known = codes.index_select(0, batch.known)
+        queries = self.queries(known, batch.relations, batch.find_tail)
         true_scores = self.scorer.score_own(queries, codes, batch.answer.unsqueeze(1)).squeeze(1)
-        total = codes.sum() * 0.0
-        terms: dict[str, Tensor] = {}
+        penalty = self.penalise(known, batch.relations, batch.find_tail, codes.index_select(0, batch.answer))
+        total = codes.sum() * 0.0 + penalty.loss
+        terms: dict[str, Tensor] = dict(penalty.terms)
         for block in batch.blocks:
             part = queries[block.start : block.stop]
             if block.index.ndim == 1:

@@ -61,7 +61,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "frobenius": {"scorer": RotatEConfig(norm="frobenius")},
     "transe_l2": {"scorer": TransEConfig(norm="l2")},
     "tucker": {"scorer": TuckERConfig(relation_width=4)},
-    "complex": {"scorer": ComplExConfig()},
+    "complex": {"scorer": ComplExConfig(), "reciprocal": True},
 }
 
 
@@ -164,6 +164,24 @@ def test_equal_codes_tie() -> None:
     twins = (ranks.answer < 50) | ((ranks.answer >= 150) & (ranks.answer < 200))
     assert ranks.equal.tolist() == twins.astype(int).tolist()
     assert 0 < twins.sum() < len(ranks)
+
+
+def test_reciprocal_relations_rank_heads_as_tails_of_the_inverse() -> None:
+    """The same ranks as a plain task over twice the relations that is asked for the tails of inverted triples."""
+    known, triples = draw_graph()
+    found = rank(triples, known, draw_codes(), task=make_task(method="complex"))
+    facts = GraphFacts(NUM_ENTITIES, 2 * NUM_RELATIONS, {})
+    plain = SnagConfig(encoder=EncoderConfig(width=WIDTH), scorer=ComplExConfig()).build_completion(facts, seed=1)
+
+    def invert(rows: Ids) -> Ids:
+        return rows[:, ::-1] + np.array([0, NUM_RELATIONS, 0])
+
+    both = np.concatenate([known, invert(known)])
+    expected = rank(np.concatenate([triples, invert(triples)]), both, draw_codes(), task=plain)
+    tails = {row[:3]: row[4:] for row in zip(*columns_of(expected), strict=True) if row[3]}
+    for head, relation, tail, find_tail, *counts in zip(*columns_of(found), strict=True):
+        triple = (head, relation, tail) if find_tail else (tail, relation + NUM_RELATIONS, head)
+        assert tails[triple] == tuple(counts)
 
 
 def test_a_repeated_triple_is_ranked_as_often() -> None:

@@ -2,6 +2,7 @@
 
 from snag_dist import api
 from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, resolve, run_job, say, show_config
+from snag_dist.evaluation.alignment_report import table_of_alignment_runs
 from snag_dist.evaluation.report import table_of_runs
 
 
@@ -12,7 +13,8 @@ def train(recipe: RecipeOption, set_: SetOption = None, run: RunOption = None, d
         show_config(resolved)
         say(api.describe_plan(resolved))
         return
-    say(table_of_runs(api.train(resolved)))
+    lay_out = table_of_alignment_runs if resolved.task == "alignment" else table_of_runs
+    say(lay_out(api.train(resolved)))
     say(f"run folder: {resolved.run_path}")
 
 

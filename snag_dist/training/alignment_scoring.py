@@ -6,7 +6,6 @@ entities (the real question), by CSLS and by cosine, in both directions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -39,26 +38,13 @@ from snag_dist.shard.table import EntityTable
 from snag_dist.task.alignment import AlignmentTask
 from snag_dist.training.assignment import Stage, Workplace
 from snag_dist.training.checkpoint import Cursor
+from snag_dist.training.encoded import Encoded, mark_present
 from snag_dist.training.step import gather_features
 
 Ids = NDArray[np.int64]
 
 # Entities whose views are made at a time.
 _BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What evaluation knows of the entities a worker owns.
-
-    Attributes:
-        codes: (E_local, P) joint codes, compared by cosine.
-        confidence, present: (E_local, M) of their tokens, graph first, then the modalities by name.
-    """
-
-    codes: Tensor
-    confidence: Tensor
-    present: Tensor
 
 
 class AlignmentScoring:
@@ -104,10 +90,9 @@ class AlignmentScoring:
             vectors, present = gather_features(block, place.features, device)
             span = slice(int(block[0]) - first, int(block[-1]) + 1 - first)
             views = task.encode(graph[span], EntityInputs(block.to(device), graph[span], vectors, present), None)
-            parts.append(Encoded(task.codes(views), views.confidence, views.present))
+            parts.append(Encoded(task.codes(views), views.confidence, mark_present(present, len(block))))
         task.train(was_training)
-        columns = zip(*((part.codes, part.confidence, part.present) for part in parts), strict=True)
-        return Encoded(*(torch.cat(column) for column in columns))
+        return Encoded.join(parts)
 
     def dev_metrics(self) -> dict[str, float]:
         """Rank dev pairs among all entities of the other graph, by cosine, and return the metrics. A collective."""
@@ -133,7 +118,8 @@ class AlignmentScoring:
         """
         place, k_csls = self._place, self._place.recipe.evaluate.k_csls
         pairs = self._pairs_of(split)
-        codes = self.encode().codes
+        encoded = self.encode()
+        codes = encoded.codes
         lists: dict[Candidates, tuple[Ids, Ids]] = {
             "counterparts": (np.sort(pairs[:, 0]), np.sort(pairs[:, 1])),
             "all": self.sides,
@@ -153,6 +139,8 @@ class AlignmentScoring:
                 )
                 identity = f"{place.store.fingerprint} {checkpoint} {name} {candidates} {similarity}"
                 self._write_ranks(f"{name}-{candidates}-{similarity}", identity, left, right, ranks)
+        if is_final:
+            encoded.write_weights(place.recipe.used_modalities, place.group, place.folder)
         report = AlignmentReport.of(self._protocol(split, len(pairs), cursor, stage), results, mining or None)
         if place.group.rank == 0:
             report.write(place.folder.metrics(name))
@@ -202,4 +190,5 @@ class AlignmentScoring:
             store_fingerprint=self._place.store.fingerprint,
             train_share=recipe.links.train_share,
             dev_share=recipe.links.dev_share,
+            missing={name: missing.ratio for name, missing in recipe.missing.items()},
         )

@@ -29,6 +29,7 @@ from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store
 from snag_dist.task.completion import CompletionTask
 from snag_dist.training.checkpoint import Cursor
+from snag_dist.training.encoded import Encoded, mark_present
 from snag_dist.training.engine import DTYPES
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
@@ -49,15 +50,15 @@ def encode_owned(
     partition: Partition,
     rank: int,
     dtype: torch.dtype,
-) -> Tensor:
+) -> Encoded:
     """Encode every entity this worker owns, without noise and dropout.
 
     Returns:
-        (E_local, D) codes in the order of the rows.
+        Them in the order of the rows.
     """
     was_training = task.training
     task.eval()
-    parts: list[Tensor] = []
+    parts: list[Encoded] = []
     for shard in partition.shards(rank):
         start, stop = partition.shard_rows(shard)
         for first in range(start, stop, _BLOCK):
@@ -65,9 +66,9 @@ def encode_owned(
             vectors, present = gather_features(ids, features, table.rows.device)
             rows = table.lookup(ids).detach().to(dtype)
             fused: Fused = task.encode(EntityInputs(ids.to(rows.device), rows, vectors, present), None)
-            parts.append(fused.codes)
+            parts.append(Encoded(fused.codes, fused.confidence, mark_present(present, len(ids))))
     task.train(was_training)
-    return torch.cat(parts) if parts else table.rows.new_zeros(0, table.rows.shape[1])
+    return Encoded.join(parts)
 
 
 class CompletionScoring:
@@ -118,7 +119,7 @@ class CompletionScoring:
         start = self._group.broadcast_object(ranks.next_question() if self._group.rank == 0 else None)
         append = ranks.append if self._group.rank == 0 else None
         if start < len(Questions.of(triples)):
-            self._rank(triples, self._truth(*filtered_by), start, append)
+            self._rank(triples, self._truth(*filtered_by), start, append, weights=True)
         self._group.barrier()
         report = None
         if self._group.rank == 0:
@@ -141,13 +142,23 @@ class CompletionScoring:
             report = evaluation.model_dump(mode="json")
         return self._group.broadcast_object(report)
 
-    def _rank(self, triples: Ids, truth: TruthIndex, start: int = 0, append: OnBlock | None = None) -> RankTable:
+    def _rank(
+        self,
+        triples: Ids,
+        truth: TruthIndex,
+        start: int = 0,
+        append: OnBlock | None = None,
+        *,
+        weights: bool = False,
+    ) -> RankTable:
         dtype = DTYPES[self._recipe.train.engine.precision]
         rank = self._group.rank
-        codes = encode_owned(self._task, self._table, self._features, self._partition, rank, dtype)
+        encoded = encode_owned(self._task, self._table, self._features, self._partition, rank, dtype)
+        if weights:
+            encoded.write_weights(self._recipe.used_modalities, self._group, self._folder)
         return rank_triples(
             triples,
-            codes=codes,
+            codes=encoded.codes,
             task=self._task,
             truth=truth,
             partition=self._partition,

@@ -8,7 +8,7 @@ Source: SNAG, section 3.4 (iterative training); Lin et al., MCLEA, section 3.5.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from snag_dist.evaluation.alignment_report import MiningRecord
 
 Ids = NDArray[np.int64]
 
-_NO_PAIRS: Ids = np.empty((0, 2), dtype=np.int64)
 _UNKNOWN = -1.0
+
+
+def _no_pairs() -> Ids:
+    return np.empty((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Mining:
         records: of every check, in their order.
     """
 
-    waiting: Ids = _NO_PAIRS
-    streaks: Ids = _NO_PAIRS[:, 0]
-    promoted: Ids = _NO_PAIRS
+    waiting: Ids = field(default_factory=_no_pairs)
+    streaks: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    promoted: Ids = field(default_factory=_no_pairs)
     records: tuple[MiningRecord, ...] = ()
 
     def check(self, mutual: Ids, dev: Ids, checks: int) -> "Mining":

@@ -6,7 +6,9 @@ log.jsonl             one line per log interval
 tensorboard/          the same as scalars
 checkpoints/          step-00000123/, LATEST, BEST (see snag_dist.training.checkpoint)
 ranks/<split>/        per-query ranks, Parquet
-metrics-<split>.json  evaluation report: metrics, slices, protocol
+metrics-<split>.json  evaluation report: metrics, slices, protocol; metrics-<split>-plain.json that of the first of two
+                      stages
+weights.json          what each modality weighs in the codes, by which modalities an entity has
 ray/                  what Ray Train keeps of its own
 """
 
@@ -48,6 +50,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """All checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the modalities under the best checkpoint."""
+        return self.path / "weights.json"
 
     def metrics(self, split: str) -> Path:
         """Evaluation report of a split."""

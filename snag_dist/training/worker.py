@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snag_dist.errors import CheckpointError, DataError
+from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.store.gather import FeatureRows
@@ -148,6 +148,7 @@ def open_features(recipe: Recipe, store: Store, rows: tuple[int, int]) -> dict[s
     """Map the features of a range of rows that a recipe uses.
 
     Raises:
+        ConfigError: a modality that some entities shall lose is not used.
         DataError: the store lacks a modality, or a feature table belongs to another store.
     """
     modalities = recipe.used_modalities
@@ -157,7 +158,13 @@ def open_features(recipe: Recipe, store: Store, rows: tuple[int, int]) -> dict[s
             f"{store.path}: modality {missing[0]!r} is not in the store (it has: "
             f"{', '.join(store.modalities()) or 'none'}); extract it, or leave it out of `modalities`"
         )
-    return {name: FeatureRows.open(store, name, *rows) for name in modalities}
+    unused = sorted(set(recipe.missing) - set(modalities))
+    if unused:
+        raise ConfigError(
+            f"missing.{unused[0]}: expected a modality that the run uses ({', '.join(modalities) or 'none'}); remove it, "
+            "or add the modality to `modalities`"
+        )
+    return {name: FeatureRows.open(store, name, *rows, missing=recipe.missing.get(name)) for name in modalities}
 
 
 def share_threads(requested: int, workers_on_node: int) -> int:

@@ -23,7 +23,7 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
     with TemporaryDirectory() as runs, group_of_one() as group:
         worker = make_worker(make_recipe(store, Path(runs), seed=seed), group, THREADS)
         task, opened = task_of(worker), worker.store
-        codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32)
+        codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32).codes
         test = opened.triples("test")
         every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])
         truth = TruthIndex.build(every, opened.num_entities, opened.num_relations)

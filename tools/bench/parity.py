@@ -88,7 +88,7 @@ def _work(rank: int, size: int, store: Path, seed: int, precision: str, folder: 
             losses.append(worker.stepper.step(batch, moment, 1e-3).loss)
         epoch += 1
     dtype = torch.float64 if precision == "float64" else torch.float32
-    codes = encode_owned(task_of(worker), worker.stepper.table, worker.features, worker.partition, rank, dtype)
+    codes = encode_owned(task_of(worker), worker.stepper.table, worker.features, worker.partition, rank, dtype).codes
     ranks = _rank_initial_codes(worker, rank, group)
     gathered = group.gather_objects(codes.numpy())
     if rank == 0:
@@ -105,7 +105,7 @@ def _rank_initial_codes(worker: Any, rank: int, group: Group) -> Any:
     begun = make_worker(recipe, group, 1).assignment
     assert isinstance(begun.module, DistributedCompletion)
     task = begun.module.task
-    codes = encode_owned(task, begun.table, worker.features, worker.partition, rank, torch.float32)
+    codes = encode_owned(task, begun.table, worker.features, worker.partition, rank, torch.float32).codes
     dev = store.triples("valid")[:DEV_TRIPLES]
     truth = TruthIndex.build(store.triples("train"), store.num_entities, store.num_relations)
     ranks = rank_triples(

@@ -1,0 +1,53 @@
+"""What evaluation knows of the entities a worker owns: their codes, and what each modality weighs in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snag_dist.evaluation.modality_weights import ModalityWeights, weigh
+from snag_dist.model.features import GRAPH
+from snag_dist.shard.group import Group
+from snag_dist.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Entities in the order of their rows.
+
+    Attributes:
+        codes: (E_local, P), what is ranked.
+        confidence: (E_local, M) weights of the tokens, graph first, then the modalities by name.
+        present: (E_local, M) bool, what the store has of each entity; an imputed token counts as absent.
+    """
+
+    codes: Tensor
+    confidence: Tensor
+    present: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["Encoded"]) -> "Encoded":
+        """Put blocks, at least one, end to end."""
+        return cls(
+            torch.cat([part.codes for part in parts]),
+            torch.cat([part.confidence for part in parts]),
+            torch.cat([part.present for part in parts]),
+        )
+
+    def write_weights(self, modalities: Sequence[str], group: Group, folder: RunFolder) -> None:
+        """Write what the modalities weigh, by what is present, over the entities of all workers. A collective."""
+        names = (GRAPH, *sorted(modalities))
+        own = weigh(self.confidence.float().cpu().numpy(), self.present.cpu().numpy(), names)
+        first, *others = group.gather_objects(own)
+        for other in others:
+            first = first + other
+        if group.rank == 0:
+            ModalityWeights.of(first).write(folder.weights)
+
+
+def mark_present(present: Mapping[str, Tensor], num: int) -> Tensor:
+    """Return (N, M) bool from (N,) masks by modality: the graph token, which all have, then the modalities by name."""
+    device = next(iter(present.values())).device if present else None
+    graph = torch.ones(num, dtype=torch.bool, device=device)
+    return torch.stack([graph, *(present[name] for name in sorted(present))], dim=1)

@@ -13,6 +13,7 @@ from PIL import Image
 
 import snag_dist
 from snag_dist.store.gather import FeatureRows
+from snag_dist.store.missing import open_overlay
 from snag_dist.store.opened import open_store
 from snag_dist.training.recipe import load_recipe
 
@@ -128,3 +129,12 @@ def test_the_emoji_of_2025_become_a_store(published: Callable[[str], Path], tmp_
     # 20 of 5,972 texts have no word of two letters.
     assert (text.num_present, text.num_problems, store.num_entities) == (5952, 20, 6039)
     assert store.feature_report("vision").num_items == 3583
+
+    settings = [f"data={tmp_path}/emoji", f"store={tmp_path}/pair", "features.vision.encoder.side=8"]
+    few = load_recipe(ROOT / "jobs" / "recipes" / "emoji_pair.toml", [*settings, "missing.vision=0.4"])
+    pair = snag_dist.extract(few)
+    assert (pair.num_entities, pair.manifest.num_links) == (9556, 2154)
+    assert pair.feature("vision").num_present == 2164 + 3583
+    overlay = open_overlay(pair, "vision", few.missing["vision"])[1]
+    # Every linked emoji has a picture on both sides; those without a link keep theirs.
+    assert (overlay.num_counted, overlay.num_kept, overlay.num_present) == (4308, 1723, 2164 + 3583 - 4308 + 1723)

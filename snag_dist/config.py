@@ -106,13 +106,13 @@ def validate(config_class: type[ConfigT], tree: dict[str, Any], place: str) -> C
     try:
         return config_class.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, place)) from error
+        raise ConfigError(_explain(error, tree, place)) from error
 
 
-def _explain(error: ValidationError, place: str) -> str:
+def _explain(error: ValidationError, tree: dict[str, Any], place: str) -> str:
     problems = error.errors()
     first = problems[0]
-    path = ".".join(str(part) for part in first["loc"]) or "(root)"
+    path = _dotted_path(first["loc"], tree, is_missing=first["type"] == "missing")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     value = "" if first["type"] == "missing" else f", got {_shorten(first['input'])}"
     kind = first["type"]
@@ -121,6 +121,21 @@ def _explain(error: ValidationError, place: str) -> str:
     if kind == "missing":
         return f"{place}: {path}: required, but not given; add it to the recipe or pass --set {path}=...{more}"
     return f"{place}: {path}: {first['msg']}{value}; mend it in the recipe or with --set {path}=...{more}"
+
+
+def _dotted_path(location: tuple[int | str, ...], tree: Any, *, is_missing: bool) -> str:
+    """Name a field as a recipe does: without the kinds of sections, which pydantic puts between their fields."""
+    parts: list[str] = []
+    node = tree
+    for place, part in enumerate(location):
+        if isinstance(node, dict) and part not in node and not (is_missing and place + 1 == len(location)):
+            continue
+        parts.append(str(part))
+        if isinstance(node, dict):
+            node = cast("dict[Any, Any]", node).get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            node = cast("list[Any]", node)[part]
+    return ".".join(parts) or "(root)"
 
 
 def _shorten(value: object) -> str:

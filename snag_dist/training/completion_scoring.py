@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from snag_dist.evaluation.rank_files import RankFolder
 from snag_dist.evaluation.report import Protocol, describe_channels, evaluate_ranks

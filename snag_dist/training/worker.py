@@ -161,8 +161,8 @@ def open_features(recipe: Recipe, store: Store, rows: tuple[int, int]) -> dict[s
     unused = sorted(set(recipe.missing) - set(modalities))
     if unused:
         raise ConfigError(
-            f"missing.{unused[0]}: expected a modality that the run uses ({', '.join(modalities) or 'none'}); remove it, "
-            "or add the modality to `modalities`"
+            f"missing.{unused[0]}: expected a modality that the run uses ({', '.join(modalities) or 'none'}); "
+            "remove it, or add the modality to `modalities`"
         )
     return {name: FeatureRows.open(store, name, *rows, missing=recipe.missing.get(name)) for name in modalities}
 

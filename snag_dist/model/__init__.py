@@ -7,7 +7,7 @@ attention   one post-LN attention layer over the modality tokens of an entity
 fusion      tokens -> one code per entity (attention, weighted sums, concatenation, or the graph token alone)
 encoder     all of the above: entity inputs -> codes, tokens, confidence
 scorer      how plausible a triple is, given codes and a relation
-modulus     the distance under RotatE's score, blocked or compiled
+modulus     the distance under RotatE's score: compiled on a CPU, fused on a GPU, blocked elsewhere
 structure   codes from the codes of neighbours (GAT, GCN), edge by edge
 aggregation sums over edges, forward and backward, in a fixed order
 views       what alignment makes of an entity: tokens before and after attention, confidence

@@ -6,12 +6,16 @@ where the first half of a vector holds real parts and the second half imaginary 
 queries and K candidates the plain formula stores Q x K x D numbers several times over; here nothing larger than Q x K
 is kept, forward or backward, and the backward pass recomputes the differences instead of saving them.
 
-Two implementations give the same numbers: `compiled` (numba, CPU, float32 and float64) and `blocked` (torch, any
-device), which walks over tiles small enough for a cache. `pick` names the one in use.
+Three implementations give the same numbers: `compiled` (numba, CPU, float32 and float64), `fused` (Triton, CUDA, all
+formats but float64) and `blocked` (torch, any device), which walks over tiles small enough for a cache. `pick` names
+the one in use. A query's own candidates are `compiled` or `blocked`.
 """
 
+import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from typing import Any, Literal, cast
 
 import torch
@@ -22,12 +26,32 @@ from snag_dist.model import modulus_numba
 # Coordinates of one tile of the blocked version: 2^18 float32 fit a second-level cache of 1 MiB.
 _TILE_COORDINATES = 1 << 18
 
-Implementation = Literal["compiled", "blocked"]
+Implementation = Literal["compiled", "fused", "blocked"]
+
+logger = logging.getLogger("snag_dist")
 
 
 def pick(queries: Tensor) -> Implementation:
     """Say which implementation serves tensors like these."""
-    return "compiled" if queries.device.type == "cpu" and queries.dtype in (torch.float32, torch.float64) else "blocked"
+    return choose(queries.device.type, queries.dtype)
+
+
+def choose(device: str, dtype: torch.dtype) -> Implementation:
+    """Say which implementation serves tensors of a format on a kind of device; a missing Triton is logged once."""
+    if device == "cpu" and dtype in (torch.float32, torch.float64):
+        return "compiled"
+    if device == "cuda" and dtype != torch.float64 and _find_fused() is not None:
+        return "fused"
+    return "blocked"
+
+
+@cache
+def _find_fused() -> Any:
+    try:
+        return import_module("snag_dist.model.modulus_triton")
+    except ImportError as error:
+        logger.warning("modulus distance: Triton cannot be imported (%s); the slower blocked version is used", error)
+        return None
 
 
 def modulus_distance(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -65,14 +89,12 @@ class _AllPairs(torch.autograd.Function):
     def forward(ctx: Any, queries: Tensor, candidates: Tensor, implementation: Implementation) -> Tensor:
         ctx.save_for_backward(queries, candidates)
         ctx.implementation = implementation
-        if implementation == "compiled":
-            return _compiled_forward(queries.detach(), candidates.detach())
-        return _blocked_forward(queries, candidates)
+        return _FORWARD[implementation](queries.detach(), candidates.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         queries, candidates = ctx.saved_tensors
-        run = _compiled_backward if ctx.implementation == "compiled" else _blocked_backward
+        run = _BACKWARD[cast(Implementation, ctx.implementation)]
         grad_queries, grad_candidates = run(queries.detach(), candidates.detach(), grads[0])
         return grad_queries, grad_candidates, None
 
@@ -204,3 +226,23 @@ def _add_in_order(partial: list[Any]) -> Tensor:
     for later in partial[1:]:
         total += torch.as_tensor(later)
     return total
+
+
+def _fused_forward(queries: Tensor, candidates: Tensor) -> Tensor:
+    return _find_fused().forward(queries, candidates)
+
+
+def _fused_backward(queries: Tensor, candidates: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    return _find_fused().backward(queries, candidates, grad)
+
+
+_FORWARD: dict[Implementation, Callable[[Tensor, Tensor], Tensor]] = {
+    "compiled": _compiled_forward,
+    "fused": _fused_forward,
+    "blocked": _blocked_forward,
+}
+_BACKWARD: dict[Implementation, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "compiled": _compiled_backward,
+    "fused": _fused_backward,
+    "blocked": _blocked_backward,
+}

@@ -1,4 +1,8 @@
-"""Both implementations of the modulus distance against the plain formula, in value and gradient."""
+"""All implementations of the modulus distance against the plain formula, in value and gradient."""
+
+import logging
+import sys
+from importlib import import_module, util
 
 import pytest
 import torch
@@ -12,8 +16,21 @@ def plain(queries: Tensor, candidates: Tensor) -> Tensor:
     return torch.hypot(*difference.chunk(2, dim=-1)).sum(-1)
 
 
-@pytest.fixture(params=["compiled", "blocked"])
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fused version run without a GPU, in Triton's interpreter (see conftest.py)."""
+    if util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    if torch.cuda.is_available():
+        pytest.skip("the kernels run on the GPU that is here")
+    fused = import_module("snag_dist.model.modulus_triton")
+    monkeypatch.setattr(modulus, "_find_fused", lambda: fused)
+
+
+@pytest.fixture(params=["compiled", "blocked", "fused"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "fused":
+        request.getfixturevalue("interpreted")
     monkeypatch.setattr(modulus, "pick", lambda _queries: request.param)
     return request.param
 
@@ -28,6 +45,8 @@ def draw(rows: int, width: int, dtype: torch.dtype) -> Tensor:
 def test_all_pairs_equal_the_plain_formula(
     implementation: str, dtype: torch.dtype, tolerance: float, num_queries: int, num_candidates: int, width: int
 ) -> None:
+    if implementation == "fused" and dtype == torch.float64:
+        pytest.skip("the fused version computes in float32 and is never picked for float64")
     queries, candidates = draw(num_queries, width, dtype), draw(num_candidates + 1, width, dtype)[1:]
     grad = torch.linspace(-1, 1, num_queries * num_candidates, dtype=dtype).view(num_queries, num_candidates)
     expected = plain(queries, candidates[None])
@@ -39,6 +58,7 @@ def test_all_pairs_equal_the_plain_formula(
         torch.testing.assert_close(have, want, rtol=tolerance * 10, atol=tolerance * 10)
 
 
+@pytest.mark.parametrize("implementation", ["compiled", "blocked"], indirect=True)
 def test_own_pairs_equal_the_plain_formula(implementation: str) -> None:
     queries, candidates = draw(6, 8, torch.float64), draw(9, 8, torch.float64)
     # An entity that occurs twice in a list, and in several lists, collects all its gradients.
@@ -87,3 +107,58 @@ def test_bfloat16_goes_through_the_blocked_version() -> None:
     assert modulus.pick(queries.bfloat16()) == "blocked"
     rough = modulus.modulus_distance(queries.bfloat16(), candidates.bfloat16()).float()
     torch.testing.assert_close(rough, plain(queries, candidates[None]), rtol=0.03, atol=0.03)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_fused_bfloat16_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modulus, "pick", lambda _queries: "fused")
+    queries, candidates = (draw(rows, 8, torch.float32).bfloat16().detach().requires_grad_() for rows in (4, 5))
+    exact = plain(queries.float(), candidates.float()[None])
+    found = modulus.modulus_distance(queries, candidates)
+    # One rounding to bfloat16 at the end, and no more.
+    assert torch.equal(found, exact.bfloat16())
+    got = torch.autograd.grad(found.sum(), (queries, candidates))
+    wanted = torch.autograd.grad(exact.sum(), (queries, candidates))
+    for have, want in zip(got, wanted, strict=True):
+        torch.testing.assert_close(have, want, rtol=0.01, atol=0.01)
+
+
+def test_what_is_picked() -> None:
+    assert modulus.choose("cpu", torch.float32) == modulus.choose("cpu", torch.float64) == "compiled"
+    assert modulus.choose("cpu", torch.bfloat16) == modulus.choose("cuda", torch.float64) == "blocked"
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_cuda_is_fused_where_triton_is_there() -> None:
+    assert {modulus.choose("cuda", dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)} == {"fused"}
+
+
+def test_without_triton_cuda_falls_back_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "snag_dist.model.modulus_triton", raising=False)
+    modulus._find_fused.cache_clear()
+    with caplog.at_level(logging.WARNING, "snag_dist"):
+        assert [modulus.choose("cuda", torch.bfloat16) for _ in range(2)] == ["blocked"] * 2
+    modulus._find_fused.cache_clear()
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("modulus distance: Triton cannot be imported")
+    assert caplog.messages[0].endswith("the slower blocked version is used")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize(("num_queries", "num_candidates", "width"), [(3, 5, 8), (500, 300, 256), (1024, 2000, 100)])
+def test_fused_on_a_gpu_equals_double(num_queries: int, num_candidates: int, width: int) -> None:
+    queries, candidates = draw(num_queries, width, torch.float32), draw(num_candidates + 1, width, torch.float32)[1:]
+    left, right = (part.detach().cuda().requires_grad_() for part in (queries, candidates))
+    assert modulus.pick(left) == "fused"
+    exact_queries, exact_candidates = (part.detach().double().requires_grad_() for part in (queries, candidates))
+    exact = modulus.modulus_distance(exact_queries, exact_candidates)
+    grad = torch.linspace(-1, 1, exact.numel(), dtype=torch.float64).view_as(exact)
+    wanted = torch.autograd.grad(exact, (exact_queries, exact_candidates), grad)
+    found = modulus.modulus_distance(left, right)
+    got = torch.autograd.grad(found, (left, right), grad.float().cuda())
+    torch.testing.assert_close(found.cpu().double(), exact, rtol=1e-5, atol=1e-5)
+    for have, want in zip(got, wanted, strict=True):
+        torch.testing.assert_close(have.cpu().double(), want, rtol=1e-4, atol=1e-4)

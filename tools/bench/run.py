@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import emoji
 import exact_ranks
 import extraction
+import modulus
 import overhead
 import parity
 import step_throughput
@@ -32,6 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 
 BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "parity": parity.measure,
+    "modulus": modulus.measure,
     "exact_ranks": exact_ranks.measure,
     "step_throughput": step_throughput.measure,
     "overhead": overhead.measure,

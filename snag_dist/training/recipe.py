@@ -151,8 +151,6 @@ class Recipe(Config):
     def _check_task(self) -> Self:
         if self.iterative is not None and self.task == "completion":
             raise ValueError(f"iterative: expected a method of alignment, got {self.method.kind!r}")
-        if self.task == "alignment" and self.ingest.repair is not None:
-            raise ValueError("ingest.repair: alignment holds out links, not triples, and has no splits to repair")
         adversary = isinstance(self.method, AdamfConfig) and self.method.adversary is not None
         if adversary and self.train.engine.precision == "bfloat16":
             raise ValueError("train.engine.precision: the generators of an adversary are trained in float32 or float64")

@@ -5,7 +5,7 @@ one and how to say, in one line, what is wrong with it.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -35,24 +35,54 @@ def default_kind(kind: str) -> BeforeValidator:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML recipe and lay the overrides over it.
+    """Read a TOML recipe, lay it over the one it names as its `base`, and the overrides over both.
 
     Args:
-        path: the recipe.
+        path: the recipe; `base = "other.toml"` in it is a path beside it. Variants are not taken over.
         overrides: `a.b.c=value` each; the value is TOML, or a bare string where it is not valid TOML.
 
     Raises:
-        ConfigError: the file is missing or not TOML, or an override has no `=`.
+        ConfigError: a file is missing or not TOML, a recipe is its own base, or an override has no `=`.
     """
+    tree = _read_over_base(path, ())
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
+
+
+def _read_over_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a recipe file, found none; recipes that come along are in jobs/recipes")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected TOML, got: {error}; mend the recipe") from error
-    for override in overrides:
-        apply_override(tree, override)
-    return tree
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: expected the path of a recipe, got {base!r}; write it in quotes")
+    above = (*above, path.resolve())
+    below = path.parent / base
+    if below.resolve() in above:
+        raise ConfigError(f"{path}: base: {base!r} leads back to itself; let one of the recipes stand alone")
+    under = _read_over_base(below, above)
+    under.pop("variants", None)
+    return lay_over(under, tree)
+
+
+def lay_over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a section over another one, so that a field given does not reset the others.
+
+    A section of another `kind` than the one below is taken as it is.
+    """
+    if given.get("kind", defaults.get("kind")) != defaults.get("kind"):
+        return dict(given)
+    merged = {**defaults, **given}
+    for name in defaults.keys() & given.keys():
+        if isinstance(defaults[name], dict) and isinstance(given[name], dict):
+            merged[name] = lay_over(defaults[name], given[name])
+    return merged
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

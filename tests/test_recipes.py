@@ -78,3 +78,37 @@ def test_a_bare_number_says_how_many_keep_a_modality() -> None:
     assert {name: config.ratio for name, config in few.missing.items()} == {"vision": 0.2, "text": 0.5}
     with pytest.raises(ConfigError, match=r"missing\.vision\.ratio: .*less than or equal to 1, got 1\.4"):
         load_recipe(WORLD, ["missing.vision=1.4"])
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_recipe_is_laid_over_its_base(tmp_path: Path) -> None:
+    write(tmp_path, "below.toml", WORLD.read_text())
+    above = write(
+        tmp_path,
+        "above.toml",
+        'base = "below.toml"\nname = "above"\n[train]\nlr = 0.5\n[method.encoder.fusion]\nkind = "graph"\n'
+        '[variants.calm]\n"method.noise.kind" = "none"\n',
+    )
+    recipe, below = load_recipe(above, ["train.epochs=3"]), load_recipe(WORLD)
+    assert (recipe.name, recipe.train.lr, recipe.train.epochs) == ("above", 0.5, 3)
+    assert recipe.train.batch_size == below.train.batch_size
+    assert recipe.method.encoder.fusion.kind == "graph"
+    assert recipe.method.encoder.width == below.method.encoder.width
+    assert [run.name for run in recipe.with_variants()] == ["above", "above-calm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "nowhere.toml"', r"nowhere\.toml: expected a recipe file, found none"),
+        ("base = 3", r"base: expected the path of a recipe, got 3; write it in quotes"),
+        ('base = "one.toml"', r"base: 'one\.toml' leads back to itself; let one of the recipes stand alone"),
+    ],
+)
+def test_a_base_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write(tmp_path, "one.toml", text))

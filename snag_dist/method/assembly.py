@@ -7,6 +7,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import nn
 
+from snag_dist.config import lay_over
 from snag_dist.method.facts import GraphFacts
 from snag_dist.model.attention import AttentionConfig
 from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
@@ -21,19 +22,9 @@ def over(defaults: Mapping[str, Any]) -> BeforeValidator:
     """
 
     def lay(section: Any) -> Any:
-        return _lay_over(defaults, cast("dict[str, Any]", section)) if isinstance(section, dict) else section
+        return lay_over(defaults, cast("dict[str, Any]", section)) if isinstance(section, dict) else section
 
     return BeforeValidator(lay)
-
-
-def _lay_over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    if given.get("kind", defaults.get("kind")) != defaults.get("kind"):
-        return dict(given)
-    merged = {**defaults, **given}
-    for name in defaults.keys() & given.keys():
-        if isinstance(defaults[name], dict) and isinstance(given[name], dict):
-            merged[name] = _lay_over(defaults[name], given[name])
-    return merged
 
 
 AlignmentNoise = Annotated[NoiseConfig, over({"kind": "gaussian", "graph_scale": 0.5})]

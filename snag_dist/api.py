@@ -182,6 +182,8 @@ def describe_plan(recipe: Recipe) -> str:
             f"runs: {runs}, in {recipe.runs.absolute()}",
             f"workers: {cluster.num_workers} of {cluster.cpus_per_worker:g} CPUs"
             + (" and a GPU" if cluster.use_gpu else ""),
-            f"training: at most {recipe.train.epochs} epochs of batches of {recipe.train.batch_size} triples",
+            f"training: at most {recipe.train.epochs} epochs of batches of {recipe.train.batch_size} "
+            + ("pairs" if recipe.task == "alignment" else "triples")
+            + (f", then at most {recipe.iterative.epochs} with mined pairs" if recipe.iterative else ""),
         ]
     )

@@ -47,8 +47,10 @@ class ProgressReport:
         """Say that `done` of the total are done, with a few words."""
         if self._first is None:
             self._first = done
+        # A stage that mines links takes more steps than could be told at the start.
+        self._total = max(self._total, done)
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=text)
+            self._bar.update(self._task, completed=done, total=self._total, text=text)
             return
         now = time.monotonic()
         if now - self._last < self._pause and done < self._total:

@@ -10,6 +10,7 @@ import numpy as np
 from snag_dist.errors import NumericError
 from snag_dist.training.assignment import Assignment, Drawn, Stage
 from snag_dist.training.checkpoint import Checkpoints, Cursor
+from snag_dist.training.prefetch import prefetch
 from snag_dist.training.recipe import TrainConfig
 from snag_dist.training.schedule import learning_rate
 from snag_dist.training.step import Stepper, StepResult
@@ -55,7 +56,7 @@ class Loop:
         if prepared:
             self.telemetry.log(cursor.step, cursor.epoch, prepared)
         interval = _Interval()
-        batches = self.assignment.batches(cursor)
+        batches = prefetch(self.assignment.batches(cursor))
         lr = 0.0
         while True:
             with self.stepper.stopwatch.phase("data"):

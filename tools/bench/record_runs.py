@@ -16,19 +16,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from run import RESULTS, describe_machine
 
-from snag_dist.evaluation.report import read_report
+from snag_dist.evaluation.alignment_report import AlignmentReport, AnyReport, read_any_report
+from snag_dist.evaluation.report import MetricsRecord
 from snag_dist.training.run_folder import RunFolder
 
 
 def describe(folder: RunFolder) -> dict[str, Any]:
     """Figures of one run."""
-    report = read_report(folder.metrics("test"))
+    reports = {name: path for name in ("test-plain", "test") if (path := folder.metrics(name)).is_file()}
+    opened = {name: read_any_report(path) for name, path in reports.items()}
     config, status = folder.read_config(), folder.read_status()
     lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
     losses = [line for line in lines if "loss" in line]
-    test = report.metrics.realistic
     return {
-        "test": {"mrr": round(test.mrr, 4), "hits": {k: round(v, 4) for k, v in test.hits.items()}},
+        **{name.replace("-", "_"): figures_of(report) for name, report in opened.items()},
         "best_dev_mrr": round(max(line["dev"]["mrr"] for line in lines if "dev" in line), 4),
         "dev_mrr_by_epoch": {line["epoch"]: round(line["dev"]["mrr"], 4) for line in lines if "dev" in line},
         "training_minutes": round(sum(line["elapsed_seconds"] for line in losses) / 60, 1),
@@ -36,18 +37,36 @@ def describe(folder: RunFolder) -> dict[str, Any]:
         "choices": {
             "seed": config["seed"],
             "modalities": config["modalities"] if config["modalities"] is not None else sorted(config["features"]),
-            "fusion": config["method"]["encoder"]["fusion"]["kind"],
-            "noise": config["method"]["noise"],
-            "negatives": config["method"]["negatives"],
-            "table": config["table"]["kind"],
-            "train": {name: config["train"][name] for name in ("epochs", "batch_size", "lr", "schedule")},
+            "missing": config.get("missing", {}),
+            "method": {name: value for name, value in config["method"].items() if name != "encoder"},
+            "fusion": config["method"]["encoder"].get("fusion", {}).get("kind"),
+            "links": config.get("links") if isinstance(opened["test"], AlignmentReport) else None,
+            "iterative": config.get("iterative"),
+            "table": config["table"],
+            "train": {name: config["train"][name] for name in ("epochs", "batch_size", "lr", "schedule", "engine")},
             "num_workers": config["cluster"]["num_workers"],
         },
         "steps": status["steps"],
         "best_step": status["best_step"],
-        "protocol": report.protocol.model_dump(mode="json"),
+        "protocol": opened["test"].protocol.model_dump(mode="json"),
         "versions": status["versions"],
     }
+
+
+def figures_of(report: AnyReport) -> dict[str, Any]:
+    """Test ranks: of completion over both directions, of alignment by way of asking; and what was mined."""
+    if isinstance(report, AlignmentReport):
+        figures: dict[str, Any] = {
+            f"{result.candidates}, {result.similarity}, {result.direction}": round_metrics(result.metrics.realistic)
+            for result in report.results
+        }
+        return {**figures, "mining": [record.model_dump() for record in report.mining or ()]}
+    return round_metrics(report.metrics.realistic)
+
+
+def round_metrics(metrics: MetricsRecord) -> dict[str, Any]:
+    """Four digits of each."""
+    return {"mrr": round(metrics.mrr, 4), "hits": {k: round(v, 4) for k, v in metrics.hits.items()}}
 
 
 def main(
@@ -68,7 +87,7 @@ def main(
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     for run, figures in record["runs"].items():
-        print(run, figures["test"], f"{figures['training_minutes']} min")
+        print(run, json.dumps(figures["test"])[:200], f"{figures['training_minutes']} min")
 
 
 if __name__ == "__main__":

@@ -4,20 +4,22 @@ Source: Zhang et al., "Unleashing the Power of Imbalanced Modality Information f
 Completion" (LREC-COLING 2024, arXiv 2402.15444). Its raw features are trained along; here they stay as stored.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import model_validator
 
 from snag_dist.config import Config
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.assembly import over
-from snag_dist.method.facts import GraphFacts, draw_completion
+from snag_dist.method.facts import GraphFacts, draw_completion, draw_sampler
 from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.fusion import AttentiveSumFusionConfig
 from snag_dist.model.noise import NoiseConfig, NoNoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
+from snag_dist.objective.choices import LossConfig
 from snag_dist.objective.cubes import CubePenaltyConfig
-from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
+from snag_dist.objective.losses import SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
 from snag_dist.task.adversarial import Adversary, AdversaryConfig
 from snag_dist.task.completion import CompletionTask
@@ -42,9 +44,15 @@ class AdamfConfig(Config):
     penalty: CubePenaltyConfig | None = None
     """N3 beside the loss, with scorers that multiply codes (complex, distmult)."""
     negatives: NegativesConfig = SharedConfig()
-    """Which false triples are drawn."""
+    """Which false triples are drawn; none are where the loss looks at all entities."""
     adversary: AdversaryConfig | None = None
     """Given, generators play against the model (AdaMF-MAT)."""
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        if self.adversary is not None and self.loss.kind == "all_entities":
+            raise ValueError("adversary: it plays on sampled negatives; leave it out, or set loss.kind to another loss")
+        return self
 
     def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""
@@ -59,5 +67,5 @@ class AdamfConfig(Config):
             return Adversary(self.adversary, tuple(facts.modalities), self.encoder.width)
 
     def build_sampler(self, truth: TruthIndex) -> NegativeSampler:
-        """Build the negative sampler over the known-true training triples."""
-        return self.negatives.build(truth)
+        """Build the sampler over the known-true training triples."""
+        return draw_sampler(self, truth)

@@ -6,11 +6,15 @@ from typing import Protocol
 
 import torch
 
+from snag_dist.kg.truth import TruthIndex
 from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
 from snag_dist.model.noise import NoiseConfig
 from snag_dist.model.scorer import ScorerConfig
+from snag_dist.objective.all_entities import AllEntitiesConfig
+from snag_dist.objective.choices import LossConfig
 from snag_dist.objective.cubes import CubePenaltyConfig
-from snag_dist.objective.losses import LossConfig
+from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig
+from snag_dist.sampling.queries import QuerySampler
 from snag_dist.task.completion import CompletionTask
 
 
@@ -43,6 +47,8 @@ class CompletionParts(Protocol):
     def reciprocal(self) -> bool: ...
     @property
     def penalty(self) -> CubePenaltyConfig | None: ...
+    @property
+    def negatives(self) -> NegativesConfig: ...
 
 
 def draw_completion(parts: CompletionParts, facts: GraphFacts, seed: int) -> CompletionTask:
@@ -62,3 +68,10 @@ def draw_completion(parts: CompletionParts, facts: GraphFacts, seed: int) -> Com
         reciprocal=parts.reciprocal,
         penalty=None if parts.penalty is None else parts.penalty.build(),
     )
+
+
+def draw_sampler(parts: CompletionParts, truth: TruthIndex) -> NegativeSampler:
+    """Build what asks the questions of a batch: with negatives, or without any where the loss looks at all entities."""
+    if isinstance(parts.loss, AllEntitiesConfig):
+        return QuerySampler(parts.loss.sides, truth, with_known=parts.loss.mask_known)
+    return parts.negatives.build(truth)

@@ -8,12 +8,13 @@ from typing import Literal
 
 from snag_dist.config import Config
 from snag_dist.kg.truth import TruthIndex
-from snag_dist.method.facts import GraphFacts, draw_completion
+from snag_dist.method.facts import GraphFacts, draw_completion, draw_sampler
 from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.noise import GaussianNoiseConfig, NoiseConfig
 from snag_dist.model.scorer import RotatEConfig, ScorerConfig
+from snag_dist.objective.choices import LossConfig
 from snag_dist.objective.cubes import CubePenaltyConfig
-from snag_dist.objective.losses import LossConfig, SelfAdversarialConfig
+from snag_dist.objective.losses import SelfAdversarialConfig
 from snag_dist.sampling.negatives import NegativeSampler, NegativesConfig, SharedConfig
 from snag_dist.task.adversarial import Adversary
 from snag_dist.task.completion import CompletionTask
@@ -36,7 +37,7 @@ class SnagConfig(Config):
     penalty: CubePenaltyConfig | None = None
     """N3 beside the loss, with scorers that multiply codes (complex, distmult)."""
     negatives: NegativesConfig = SharedConfig()
-    """Which false triples are drawn."""
+    """Which false triples are drawn; none are where the loss looks at all entities."""
 
     def build_completion(self, facts: GraphFacts, seed: int) -> CompletionTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""
@@ -47,5 +48,5 @@ class SnagConfig(Config):
         return None
 
     def build_sampler(self, truth: TruthIndex) -> NegativeSampler:
-        """Build the negative sampler over the known-true training triples."""
-        return self.negatives.build(truth)
+        """Build the sampler over the known-true training triples."""
+        return draw_sampler(self, truth)

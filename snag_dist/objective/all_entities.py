@@ -2,6 +2,9 @@
 
     loss_q = (1 - a) (log Z_q - s_q,true) + a (log Z_q - mean_e s_qe),    log Z_q = log sum_e exp(s_qe)
 
+Of several right answers of a query, the one of the triple at hand is the target. The others are wrong answers like any
+entity (Lacroix et al.), or left out of both sums (`mask_known`), as filtered ranking leaves them out.
+
 No (Q, E) tensor is made. Forward, every owner goes once over the codes of its rows, block after block, and keeps four
 numbers a query; those merge over blocks and owners. Backward, every block is scored again, and its slope
 
@@ -39,6 +42,28 @@ Encode = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
+class Excluded:
+    """Pairs of query and entity that take no part: other right answers. The right answer itself is never among them.
+
+    Attributes:
+        query: (n,) int64 position of the query.
+        entity: (n,) int64, ascending: position among the rows that are scored, or row id where an owner is yet to be
+            found.
+    """
+
+    query: Tensor
+    entity: Tensor
+
+    def within(self, queries: slice, first: int, stop: int) -> "Excluded":
+        """Pairs of `queries` with entities [first, stop), as positions in that tile."""
+        bounds = torch.tensor([first, stop], dtype=self.entity.dtype, device=self.entity.device)
+        start, end = cast("list[int]", torch.searchsorted(self.entity, bounds).tolist())
+        query, entity = self.query[start:end], self.entity[start:end]
+        here = (query >= queries.start) & (query < queries.stop)
+        return Excluded(query[here] - queries.start, entity[here] - first)
+
+
+@dataclass(frozen=True)
 class ScoreStatistics:
     """What is kept of the scores of Q queries with some entities.
 
@@ -61,19 +86,26 @@ class ScoreStatistics:
         return cls(torch.full_like(zero, -torch.inf), zero, zero, zero)
 
     @classmethod
-    def of_scores(cls, scores: Tensor, answers: Tensor) -> "ScoreStatistics":
+    def of_scores(cls, scores: Tensor, answers: Tensor, excluded: "Excluded | None" = None) -> "ScoreStatistics":
         """Statistics over the entities of a block.
 
         Args:
             scores: (Q, n), n at least 1.
             answers: (Q,) column of the right answer; outside [0, n) where another block has it.
+            excluded: pairs of query and column that do not count.
         """
         wide = scores.to(_accumulated(scores.dtype))
-        maximum = wide.amax(1)
         here = (answers >= 0) & (answers < wide.shape[1])
         true = wide.gather(1, answers.where(here, 0).unsqueeze(1)).squeeze(1)
-        total = torch.exp(wide - maximum.unsqueeze(1)).sum(1)
-        return cls(maximum, total, true.where(here, 0.0), wide.sum(1))
+        linear = wide.sum(1)
+        if excluded is not None and len(excluded.query):
+            pairs = (excluded.query, excluded.entity)
+            linear = wide.index_put(pairs, wide.new_zeros(())).sum(1)
+            wide = wide.index_put(pairs, wide.new_full((), -torch.inf))
+        maximum = wide.amax(1)
+        # A query without an entity left has the maximum -inf, and the difference would be NaN.
+        total = torch.exp(wide - maximum.clamp_min(torch.finfo(wide.dtype).min).unsqueeze(1)).sum(1)
+        return cls(maximum, total, true.where(here, 0.0), linear)
 
     def merge(self, other: "ScoreStatistics") -> "ScoreStatistics":
         """Statistics over the entities of both, which must be distinct."""
@@ -122,8 +154,9 @@ def score_all(
     code_blocks: Sequence[Tensor],
     score: Score,
     answers: Tensor,
-    num_entities: int,
+    num_entities: int | Tensor,
     combine: Combine = _alone,
+    excluded: Excluded | None = None,
 ) -> AllScores:
     """Score queries with all entities, whose codes are at hand.
 
@@ -132,8 +165,9 @@ def score_all(
         code_blocks: (n, D) each, together the codes of this owner's rows, in order.
         score: of the scorer.
         answers: (Q,) int64 position of the right answer among this owner's rows; outside them where another has it.
-        num_entities: E, over all owners.
+        num_entities: over all owners: E, or (Q,) how many of them are not excluded for each query.
         combine: over the owners.
+        excluded: entities of this owner that do not count for some queries.
 
     Returns:
         Statistics over all entities, differentiable in queries and code blocks; what `score` itself learns collects
@@ -143,7 +177,7 @@ def score_all(
         ShapeError: shapes do not fit.
     """
     encoders = [_holding(codes) for codes in code_blocks]
-    return _run(_Plan(encoders, score, answers, num_entities, combine, held=True), queries, *code_blocks)
+    return _run(_Plan(encoders, score, answers, num_entities, combine, excluded, held=True), queries, *code_blocks)
 
 
 def score_all_encoding(
@@ -151,8 +185,9 @@ def score_all_encoding(
     encoders: Sequence[Encode],
     score: Score,
     answers: Tensor,
-    num_entities: int,
+    num_entities: int | Tensor,
     combine: Combine = _alone,
+    excluded: Excluded | None = None,
 ) -> AllScores:
     """Score queries with all entities, whose codes are made block by block, forward and once more backward.
 
@@ -161,10 +196,10 @@ def score_all_encoding(
     checkpoint. The queries must require a gradient, or nothing is differentiated.
 
     Args:
-        queries, score, answers, num_entities, combine: as of `score_all`.
+        queries, score, answers, num_entities, combine, excluded: as of `score_all`.
         encoders: of the blocks of this owner's rows, in order.
     """
-    return _run(_Plan(list(encoders), score, answers, num_entities, combine, held=False), queries)
+    return _run(_Plan(list(encoders), score, answers, num_entities, combine, excluded, held=False), queries)
 
 
 @dataclass(frozen=True)
@@ -172,9 +207,13 @@ class _Plan:
     encoders: list[Encode]
     score: Score
     answers: Tensor
-    num_entities: int
+    num_entities: int | Tensor
     combine: Combine
+    excluded: Excluded | None
     held: bool
+
+    def pairs(self, rows: slice, first: int, num: int) -> Excluded | None:
+        return None if self.excluded is None else self.excluded.within(rows, first, first + num)
 
 
 def _holding(codes: Tensor) -> Encode:
@@ -230,11 +269,13 @@ class _Slope:
     of_true: Tensor
     of_each: Tensor
 
-    def at(self, scores: Tensor, answers: Tensor, rows: slice) -> Tensor:
+    def at(self, scores: Tensor, answers: Tensor, rows: slice, excluded: Excluded | None) -> Tensor:
         """Slope (q, n) of scores (q, n) of queries `rows`; `answers` (q,) are columns, or outside."""
         wide = scores.to(self.log_partition.dtype)
         slope = torch.exp(wide - self.log_partition[rows, None]).mul_(self.of_log_partition[rows, None])
         slope += self.of_each[rows, None]
+        if excluded is not None:
+            slope[excluded.query, excluded.entity] = 0.0
         here = ((answers >= 0) & (answers < scores.shape[1])).nonzero().squeeze(1)
         slope[here, answers[here]] += self.of_true[rows][here]
         return slope.to(scores.dtype)
@@ -247,7 +288,9 @@ def _gather_statistics(plan: _Plan, queries: Tensor) -> ScoreStatistics:
         codes = encode()
         if len(codes) and len(queries):
             tiles = [
-                ScoreStatistics.of_scores(plan.score(queries[rows], codes), plan.answers[rows] - first)
+                ScoreStatistics.of_scores(
+                    plan.score(queries[rows], codes), plan.answers[rows] - first, plan.pairs(rows, first, len(codes))
+                )
                 for rows in _tiles(len(queries), len(codes))
             ]
             total = total.merge(_stack(tiles))
@@ -262,7 +305,8 @@ def _differentiate(plan: _Plan, slope: _Slope, queries: Tensor, codes: Tensor, f
     for rows in _tiles(len(queries), len(codes)):
         with torch.enable_grad():
             scores = plan.score(queries[rows], codes)
-        torch.autograd.backward(scores, slope.at(scores.detach(), plan.answers[rows] - first, rows))
+        excluded = plan.pairs(rows, first, len(codes))
+        torch.autograd.backward(scores, slope.at(scores.detach(), plan.answers[rows] - first, rows, excluded))
 
 
 def _stack(tiles: list[ScoreStatistics]) -> ScoreStatistics:
@@ -285,7 +329,7 @@ def _accumulated(dtype: torch.dtype) -> torch.dtype:
 
 
 class AllEntitiesLoss(nn.Module):
-    """Cross-entropy of the right answer against every entity; no candidate is left out, known-true ones included."""
+    """Cross-entropy of the right answer against every entity that takes part."""
 
     def __init__(self, config: "AllEntitiesConfig"):
         super().__init__()
@@ -304,11 +348,24 @@ class AllEntitiesLoss(nn.Module):
 
 
 class AllEntitiesConfig(Config):
-    """Cross-entropy over all entities, without negatives."""
+    """Cross-entropy over all entities; `negatives` of the method are not used."""
 
     kind: Literal["all_entities"] = "all_entities"
+    """Tells this loss from the others."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the target spread evenly over all entities; 0.1 in TuckER on FB15k-237, 0 in ComplEx with N3."""
+    mask_known: bool = False
+    """Leave the other known-true training answers of a query out of the sums over entities; in ComplEx with N3 they
+    stay in, as wrong answers."""
+    sides: Literal["both", "bernoulli"] = "both"
+    """Ask for the tail and the head of every triple (two queries), or for one of them, chosen by the Bernoulli rule."""
+    block: int = Field(default=256, ge=1)
+    """Rows encoded and scored at a time; memory holds the encoder's inner values of one block."""
+    candidates: Literal["fresh", "cached"] = "fresh"
+    """Encode every entity in every step; or keep codes as constants for some steps, where only the heads and tails of
+    the batch are encoded, and only they learn."""
+    refresh_every: int = Field(default=20, ge=1)
+    """Steps after which cached codes are made anew; an epoch begins with new ones."""
 
     def build(self) -> AllEntitiesLoss:
         """Build the loss."""

@@ -79,6 +79,3 @@ class SelfAdversarialConfig(Config):
     def build(self) -> RankingLoss:
         """Build the loss."""
         return SelfAdversarialLoss(self)
-
-
-LossConfig = SelfAdversarialConfig

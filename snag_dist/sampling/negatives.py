@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snag_dist.config import Config, default_kind
-from snag_dist.kg.truth import TruthIndex
+from snag_dist.kg.truth import Ragged, TruthIndex
 from snag_dist.random import Moment, Stream
 
 Ids = NDArray[np.int64]
@@ -48,13 +48,15 @@ class CorruptedTriples:
         positives: (B, 3) head, relation, tail.
         triple: (Q,) which positive a query comes from; Q is B, or 2B where both sides are corrupted.
         find_tail: (Q,) True where candidates replace the tail, False where they replace the head.
-        negatives: cover the Q queries in order.
+        negatives: cover the Q queries in order; none where a loss looks at all entities.
+        known: the known-true answers of each query, its own included, where such a loss leaves them out.
     """
 
     positives: Ids
     triple: Ids
     find_tail: Mask
     negatives: tuple[Negatives, ...]
+    known: Ragged | None = None
 
 
 class NegativeSampler(ABC):
@@ -71,7 +73,7 @@ class NegativeSampler(ABC):
         """
 
 
-class _Sides:
+class Sides:
     """Which side of each triple is replaced."""
 
     def __init__(self, choice: str, truth: TruthIndex):
@@ -94,7 +96,7 @@ class SharedSampler(NegativeSampler):
     def __init__(self, config: "SharedConfig", truth: TruthIndex):
         self._config = config
         self._truth = truth
-        self._sides = _Sides(config.sides, truth)
+        self._sides = Sides(config.sides, truth)
 
     def draw(self, positives: Ids, first: int, moment: Moment) -> CorruptedTriples:
         """See `NegativeSampler.draw`."""
@@ -128,7 +130,7 @@ class PerTripleSampler(NegativeSampler):
     def __init__(self, config: "PerTripleConfig", truth: TruthIndex):
         self._config = config
         self._truth = truth
-        self._sides = _Sides(config.sides, truth)
+        self._sides = Sides(config.sides, truth)
 
     def draw(self, positives: Ids, first: int, moment: Moment) -> CorruptedTriples:
         """See `NegativeSampler.draw`."""

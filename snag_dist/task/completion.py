@@ -15,6 +15,7 @@ from snag_dist.model.encoder import Encoder
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
 from snag_dist.model.scorer import Factorisation, Scorer
+from snag_dist.objective.all_entities import AllEntitiesLoss, AllScores, Excluded
 from snag_dist.objective.cubes import CubePenalty
 from snag_dist.objective.losses import LossReport, RankingLoss
 from snag_dist.random import Moment, Stream
@@ -49,6 +50,7 @@ class CompletionBatch:
         find_tail: (Q,) bool.
         blocks: candidates, covering the queries in order.
         share: weight of this slice's summed loss, 1 / (queries of the global batch).
+        excluded: pairs of query and row id that a loss over all entities leaves out; on the host, like `entities`.
     """
 
     entities: Tensor
@@ -58,9 +60,10 @@ class CompletionBatch:
     find_tail: Tensor
     blocks: tuple[CandidateBlock, ...]
     share: float
+    excluded: Excluded | None = None
 
     def to(self, device: torch.device) -> "CompletionBatch":
-        """Return the batch on a device; `entities` stays, since the exchange routes it from the host."""
+        """Return the batch on a device; what the exchange routes from the host stays."""
         if device.type == "cpu":
             return self
 
@@ -76,6 +79,7 @@ class CompletionBatch:
             move(self.find_tail),
             blocks,
             self.share,
+            self.excluded,
         )
 
 
@@ -109,7 +113,20 @@ def assemble(corrupted: CorruptedTriples, global_triples: int) -> CompletionBatc
         find_tail=torch.as_tensor(corrupted.find_tail),
         blocks=blocks,
         share=1.0 / (global_triples * max(1.0, queries_per_triple)),
+        excluded=_exclude_known(corrupted),
     )
+
+
+def _exclude_known(corrupted: CorruptedTriples) -> Excluded | None:
+    # All known answers but the query's own, ascending by row.
+    if corrupted.known is None:
+        return None
+    queries, rows = corrupted.known.queries(), corrupted.known.values
+    triples = corrupted.positives[corrupted.triple]
+    answers = np.where(corrupted.find_tail, triples[:, 2], triples[:, 0])
+    others = (rows != answers[queries]).nonzero()[0]
+    ascending = others[np.argsort(rows[others], kind="stable")]
+    return Excluded(torch.as_tensor(queries[ascending]), torch.as_tensor(rows[ascending]))
 
 
 class CompletionTask(nn.Module):
@@ -130,7 +147,7 @@ class CompletionTask(nn.Module):
         self,
         encoder: Encoder,
         scorer: Scorer,
-        loss: RankingLoss,
+        loss: RankingLoss | AllEntitiesLoss,
         num_relations: int,
         seed: int,
         *,
@@ -192,6 +209,7 @@ class CompletionTask(nn.Module):
             codes: (N, D) of `batch.entities`.
             batch: with indices on the device of `codes`.
         """
+        assert isinstance(self.loss_function, RankingLoss)
         known = codes.index_select(0, batch.known)
         queries = self.queries(known, batch.relations, batch.find_tail)
         true_scores = self.scorer.score_own(queries, codes, batch.answer.unsqueeze(1)).squeeze(1)
@@ -209,3 +227,19 @@ class CompletionTask(nn.Module):
             for name, term in report.terms.items():
                 terms[name] = terms.get(name, torch.zeros_like(term)) + term
         return LossReport(total * batch.share, {name: term * batch.share for name, term in terms.items()})
+
+    def loss_over_all(self, scores: AllScores, codes: Tensor, batch: CompletionBatch) -> LossReport:
+        """Cost of a slice whose queries were scored with all entities, scaled as by `loss`.
+
+        Args:
+            scores: of the Q queries of the slice.
+            codes: (N, D) of `batch.entities`, for the penalty.
+            batch: with indices on the device of `codes`.
+        """
+        assert isinstance(self.loss_function, AllEntitiesLoss)
+        report: LossReport = self.loss_function(scores)
+        known, answers = codes.index_select(0, batch.known), codes.index_select(0, batch.answer)
+        penalty = self.penalise(known, batch.relations, batch.find_tail, answers)
+        terms = {**report.terms, **penalty.terms}
+        loss = report.loss + penalty.loss
+        return LossReport(loss * batch.share, {name: term * batch.share for name, term in terms.items()})

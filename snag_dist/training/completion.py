@@ -14,12 +14,14 @@ from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.choices import CompletionMethod
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
+from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment, Stream
 from snag_dist.sampling.negatives import NegativeSampler
 from snag_dist.shard.exchange import Exchange, Route
 from snag_dist.shard.table import InitialRows
 from snag_dist.task.completion import CompletionBatch, CompletionTask, assemble
+from snag_dist.training.all_entities import DistributedAllEntities
 from snag_dist.training.assignment import Assignment, Drawn, Stage, Workplace
 from snag_dist.training.batches import MemoryTriples, StreamedTriples, TripleSource
 from snag_dist.training.checkpoint import Cursor
@@ -122,8 +124,13 @@ class CompletionAssignment(Assignment):
         self.table = place.build_table(method.encoder.width, InitialRows("uniform", task.scorer.entity_bound))
         adversary = method.build_adversary(place.facts, recipe.seed)
         self._opponent = None if adversary is None else SecondPlayer(adversary, group, place.dtype)
-        exchange = Exchange(group, place.partition)
-        self.module = DistributedCompletion(task, exchange, Stopwatch(group.device), self._opponent)
+        if isinstance(method.loss, AllEntitiesConfig):
+            self.module = DistributedAllEntities(
+                task, method.loss, self.table, place.features, place.partition, group, Stopwatch(group.device)
+            )
+        else:
+            exchange = Exchange(group, place.partition)
+            self.module = DistributedCompletion(task, exchange, Stopwatch(group.device), self._opponent)
         self._scoring = CompletionScoring(
             recipe, place.store, place.folder, place.partition, group, task, self.table, place.features
         )

@@ -12,6 +12,7 @@ from snag_dist.method.facts import GraphFacts
 from snag_dist.method.snag import SnagConfig
 from snag_dist.model.encoder import EncoderConfig, ModalityFacts
 from snag_dist.model.features import ColumnStatistics
+from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.random import Moment
 from snag_dist.sampling.negatives import PerTripleConfig, SharedConfig
 from snag_dist.shard.exchange import Exchange
@@ -19,6 +20,7 @@ from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import AdamConfig, EntityTable, InitialRows, LazyAdamConfig, RowwiseAdagradConfig
 from snag_dist.task.completion import assemble
+from snag_dist.training.all_entities import DistributedAllEntities
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.completion import DistributedCompletion
 from snag_dist.training.engine import DTYPES, EngineConfig
@@ -47,7 +49,7 @@ def train(group: Group, steps: int, options: dict[str, Any]) -> dict[str, Any]:
     features: Any = {"text": ArrayFeatures(vectors, draw.random(NUM_ENTITIES) < 0.8)}
     statistics = ColumnStatistics(torch.from_numpy(vectors.mean(0)), torch.from_numpy(vectors.std(0)))
     engine = EngineConfig(**options.get("engine", {}))
-    config = SnagConfig(encoder=EncoderConfig(width=WIDTH), negatives=options["negatives"])
+    config = SnagConfig(encoder=EncoderConfig(width=WIDTH), negatives=options["negatives"], **options.get("method", {}))
     facts = GraphFacts(NUM_ENTITIES, NUM_RELATIONS, {"text": ModalityFacts(6, statistics)})
     task = config.build_completion(facts, seed=1)
     partition = Partition(NUM_ENTITIES, 8, group.size)
@@ -61,7 +63,12 @@ def train(group: Group, steps: int, options: dict[str, Any]) -> dict[str, Any]:
         seed=1,
         dtype=dtype,
     )
-    module = DistributedCompletion(task, Exchange(group, partition), Stopwatch(group.device))
+    if isinstance(config.loss, AllEntitiesConfig):
+        module: Any = DistributedAllEntities(
+            task, config.loss, table, features, partition, group, Stopwatch(group.device)
+        )
+    else:
+        module = DistributedCompletion(task, Exchange(group, partition), Stopwatch(group.device))
     stepper = Stepper(module, table, features, group, engine, clip_norm=options["clip"], micro_batch=64)
     sampler = config.build_sampler(TruthIndex.build(triples, NUM_ENTITIES, NUM_RELATIONS))
     # 50 does not divide the triples: the last batch of an epoch is short, and slices of workers differ in size.

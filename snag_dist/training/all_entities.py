@@ -1,0 +1,189 @@
+"""Completion against all entities on a worker: queries go to every owner, which scores them with all of its rows.
+
+    own rows -> codes, block by block -> queries of the batch -> to all owners -> scores, four numbers a query -> loss
+
+Codes of the owned rows are held for the step (as wide as the rows themselves); what the encoder keeps for its backward
+pass is not: it encodes each block once more on the way back (a checkpoint without reentry, so that every parameter
+collects its gradient once, as DeepSpeed's hooks want it). Noise and dropout are keyed by entity, so a block encoded
+again is the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from snag_dist.model.features import ColumnStatistics, EntityInputs
+from snag_dist.objective.all_entities import AllEntitiesConfig, Excluded, score_all
+from snag_dist.objective.losses import LossReport
+from snag_dist.random import Moment
+from snag_dist.shard.exchange import Exchange, Route
+from snag_dist.shard.group import Group
+from snag_dist.shard.partition import Partition
+from snag_dist.shard.queries import Gathering
+from snag_dist.shard.table import EntityTable
+from snag_dist.store.gather import FeatureRows
+from snag_dist.task.completion import CompletionBatch, CompletionTask
+from snag_dist.training.step import DistributedTask, StepInputs, StepPlan, Stopwatch, gather_features
+
+
+@dataclass(frozen=True)
+class AllEntitiesPlan(StepPlan):
+    """A step against all entities.
+
+    Attributes:
+        route: the way of the codes of the batch's own entities.
+        gathering: of the queries.
+        answers: (Q,) position of each query's right answer among this owner's rows; outside where another has it.
+        num_candidates: (Q,) entities that count for each query, over all owners.
+        excluded: those of this owner that do not.
+    """
+
+    route: Route
+    gathering: Gathering
+    answers: Tensor
+    num_candidates: Tensor
+    excluded: Excluded | None
+
+
+class OwnCodes:
+    """Codes of all rows a worker owns.
+
+    Args:
+        task: with the encoder.
+        table: of the rows.
+        features: of these rows, by modality.
+        block: rows encoded at a time.
+    """
+
+    def __init__(self, task: CompletionTask, table: EntityTable, features: Mapping[str, FeatureRows], block: int):
+        self._encode = task.encode
+        self.table = table
+        self._features = features
+        self._block = block
+
+    @property
+    def rows(self) -> Tensor:
+        """(E_local,) ids of the rows, on the host."""
+        return torch.arange(self.table.first_row, self.table.first_row + len(self.table.rows))
+
+    def make(self, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> list[Tensor]:
+        """Encode all rows (E_local, D) in blocks, at least one: (n, D) each, differentiable where gradients are on."""
+        codes: list[Tensor] = []
+        first = self.table.first_row
+        for block in rows.split(self._block):
+            made = checkpoint(
+                self._encode_block, first, block, statistics, moment, use_reentrant=False, preserve_rng_state=False
+            )
+            codes.append(cast(Tensor, made))
+            first += len(block)
+        return codes
+
+    def _encode_block(self, first: int, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Tensor:
+        ids = torch.arange(first, first + len(rows))
+        vectors, present = gather_features(ids, self._features, rows.device)
+        return self._encode(EntityInputs(ids.to(rows.device), rows, vectors, present, statistics), moment).codes
+
+
+class CachedCodes:
+    """Codes of all rows a worker owns that stay for some steps.
+
+    They are made anew when an epoch begins, so that a run that continues from a checkpoint has the same ones.
+    """
+
+    def __init__(self, own: OwnCodes, refresh_every: int):
+        self._own = own
+        self._refresh_every = refresh_every
+        self._codes: Tensor | None = None
+        self._made = Moment(0, 0, 0)
+
+    def at(self, statistics: ColumnStatistics | None, moment: Moment, dtype: torch.dtype) -> Tensor:
+        """(E_local, D) codes for a step, constants."""
+        old = self._codes is None or moment.epoch != self._made.epoch
+        if old or moment.step - self._made.step >= self._refresh_every:
+            with torch.no_grad():
+                self._codes = torch.cat(self._own.make(self._own.table.rows.to(dtype), statistics, moment))
+            self._made = moment
+        assert self._codes is not None
+        return self._codes
+
+
+class DistributedAllEntities(DistributedTask):
+    """Encode at the owner, bring queries to all owners, score all entities."""
+
+    def __init__(
+        self,
+        task: CompletionTask,
+        config: AllEntitiesConfig,
+        table: EntityTable,
+        features: Mapping[str, FeatureRows],
+        partition: Partition,
+        group: Group,
+        stopwatch: Stopwatch,
+    ):
+        super().__init__(stopwatch)
+        self.task = task
+        self._block = config.block
+        self._partition = partition
+        self._group = group
+        self._exchange = Exchange(group, partition)
+        self._own = OwnCodes(task, table, features, config.block)
+        self._cache = CachedCodes(self._own, config.refresh_every) if config.candidates == "cached" else None
+
+    def plan(self, batch: CompletionBatch, moment: Moment) -> AllEntitiesPlan:
+        """See `DistributedTask.plan`."""
+        route = self._exchange.route(batch.entities)
+        gathering = Gathering.of(self._group, len(batch.answer))
+        facts = torch.stack([batch.entities[batch.answer], torch.zeros_like(batch.answer)], dim=1)
+        excluded = None
+        if batch.excluded is not None:
+            facts[:, 1] = torch.bincount(batch.excluded.query, minlength=len(facts))
+            excluded = gathering.send_excluded(batch.excluded, self._partition)
+        facts = gathering.collect(facts.to(self._group.device))
+        # Fresh candidates read their features block by block; the step itself reads none.
+        rows, encode = (self._own.rows, route.encode[:0]) if self._cache is None else (route.encode, route.encode)
+        return AllEntitiesPlan(
+            rows,
+            encode,
+            route,
+            gathering,
+            facts[:, 0] - self._own.table.first_row,
+            self._partition.num_entities - facts[:, 1],
+            excluded,
+        )
+
+    def forward(self, plan: AllEntitiesPlan, inputs: StepInputs, batch: CompletionBatch, moment: Moment) -> LossReport:
+        """See `DistributedTask.forward`."""
+        with self.stopwatch.phase("encode"):
+            asked, blocks = self._encode(plan, inputs, moment)
+        with self.stopwatch.phase("exchange"):
+            codes = self._exchange.fetch(asked, plan.route)
+            known = codes.index_select(0, batch.known)
+            own_queries = self.task.queries(known, batch.relations, batch.find_tail)
+            queries = plan.gathering.collect_queries(own_queries)
+        with self.stopwatch.phase("score"):
+            scores = score_all(
+                queries,
+                blocks,
+                self.task.scorer.score,
+                plan.answers,
+                plan.num_candidates,
+                plan.gathering.combine,
+                plan.excluded,
+            )
+            return self.task.loss_over_all(plan.gathering.take_own(scores), codes, batch)
+
+    def _encode(self, plan: AllEntitiesPlan, inputs: StepInputs, moment: Moment) -> tuple[Tensor, list[Tensor]]:
+        """Codes (N, D) of the entities workers asked for, and the codes of all own rows in blocks."""
+        ids = plan.route.encode.to(inputs.rows.device)
+        places = ids - self._own.table.first_row
+        if self._cache is None:
+            blocks = self._own.make(inputs.rows, inputs.row_statistics, moment)
+            return torch.cat(blocks).index_select(0, places), blocks
+        entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
+        asked = self.task.encode(entities, moment).codes
+        cached = self._cache.at(inputs.row_statistics, moment, asked.dtype)
+        return asked, list(cached.index_copy(0, places, asked).split(self._block))

@@ -43,6 +43,10 @@ BAD = {
     "no value": (["train.epochs"], r"--set 'train\.epochs': expected a\.b\.c=value"),
     "through a value": (["name.x=1"], r"--set name\.x: 'name' is a value \('world'\), not a section"),
     "name with a slash": (["name=a/b"], r"name: .*match pattern.*got 'a/b'"),
+    "adversary against all entities": (
+        ["method.kind=adamf", "method.loss.kind=all_entities", "method.adversary={}"],
+        r"method: .*adversary: it plays on sampled negatives; leave it out, or set loss\.kind",
+    ),
     "variant of shared data": (['variants={a={"ingest.seed"=1}}'], r"variant 'a' changes 'ingest\.seed', which all"),
 }
 

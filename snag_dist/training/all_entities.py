@@ -112,7 +112,12 @@ class CachedCodes:
 
 
 class DistributedAllEntities(DistributedTask):
-    """Encode at the owner, bring queries to all owners, score all entities."""
+    """Encode at the owner, bring queries to all owners, score all entities.
+
+    Attributes:
+        task: of completion, with a loss over all entities.
+        own: codes of the rows this worker owns.
+    """
 
     def __init__(
         self,
@@ -130,8 +135,8 @@ class DistributedAllEntities(DistributedTask):
         self._partition = partition
         self._group = group
         self._exchange = Exchange(group, partition)
-        self._own = OwnCodes(task, table, features, config.block)
-        self._cache = CachedCodes(self._own, config.refresh_every) if config.candidates == "cached" else None
+        self.own = OwnCodes(task, table, features, config.block)
+        self._cache = CachedCodes(self.own, config.refresh_every) if config.candidates == "cached" else None
 
     def plan(self, batch: CompletionBatch, moment: Moment) -> AllEntitiesPlan:
         """See `DistributedTask.plan`."""
@@ -144,13 +149,13 @@ class DistributedAllEntities(DistributedTask):
             excluded = gathering.send_excluded(batch.excluded, self._partition)
         facts = gathering.collect(facts.to(self._group.device))
         # Fresh candidates read their features block by block; the step itself reads none.
-        rows, encode = (self._own.rows, route.encode[:0]) if self._cache is None else (route.encode, route.encode)
+        rows, encode = (self.own.rows, route.encode[:0]) if self._cache is None else (route.encode, route.encode)
         return AllEntitiesPlan(
             rows,
             encode,
             route,
             gathering,
-            facts[:, 0] - self._own.table.first_row,
+            facts[:, 0] - self.own.table.first_row,
             self._partition.num_entities - facts[:, 1],
             excluded,
         )
@@ -179,9 +184,9 @@ class DistributedAllEntities(DistributedTask):
     def _encode(self, plan: AllEntitiesPlan, inputs: StepInputs, moment: Moment) -> tuple[Tensor, list[Tensor]]:
         """Codes (N, D) of the entities workers asked for, and the codes of all own rows in blocks."""
         ids = plan.route.encode.to(inputs.rows.device)
-        places = ids - self._own.table.first_row
+        places = ids - self.own.table.first_row
         if self._cache is None:
-            blocks = self._own.make(inputs.rows, inputs.row_statistics, moment)
+            blocks = self.own.make(inputs.rows, inputs.row_statistics, moment)
             return torch.cat(blocks).index_select(0, places), blocks
         entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
         asked = self.task.encode(entities, moment).codes

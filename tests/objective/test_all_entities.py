@@ -16,6 +16,7 @@ from snag_dist.objective import all_entities
 from snag_dist.objective.all_entities import (
     AllEntitiesConfig,
     AllScores,
+    Excluded,
     ScoreStatistics,
     score_all,
     score_all_encoding,
@@ -67,6 +68,30 @@ def test_one_owner_equals_cross_entropy(name: str, smoothing: float) -> None:
     wanted = torch.autograd.grad(expected, (queries, codes))
     scores = score_all(queries, codes.split(10), SCORES[name], ANSWERS, NUM_ENTITIES)
     torch.testing.assert_close(scores.log_partition, torch.logsumexp(plain, 1))
+    found = loss_of(scores, smoothing)
+    torch.testing.assert_close(found, expected)
+    for got, want in zip(torch.autograd.grad(found, (queries, codes)), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_excluded_entities_take_no_part(smoothing: float) -> None:
+    queries, codes = draw(NUM_QUERIES, 0), draw(NUM_ENTITIES, 1)
+    # The whole third block of query 8, several pairs in a tile, none of query 3.
+    pairs = [(8, 20), (8, 21), (8, 22), (1, 2), (2, 4), (0, 7), (6, 21), (4, 10), (5, 3), (8, 0), (7, 6), (7, 13)]
+    pairs = sorted(pairs, key=lambda pair: pair[1])
+    excluded = Excluded(torch.tensor([q for q, _ in pairs]), torch.tensor([e for _, e in pairs]))
+    kept = torch.ones(NUM_QUERIES, NUM_ENTITIES, dtype=torch.bool)
+    kept[excluded.query, excluded.entity] = False
+    plain = SCORES["complex"](queries, codes)
+    losses = [
+        (1.0 + 0.1 * q)
+        * functional.cross_entropy(plain[q, kept[q]], kept[q, : ANSWERS[q]].sum(), label_smoothing=smoothing)
+        for q in range(NUM_QUERIES)
+    ]
+    expected = torch.stack(losses).sum()
+    wanted = torch.autograd.grad(expected, (queries, codes))
+    scores = score_all(queries, codes.split(10), SCORES["complex"], ANSWERS, kept.sum(1), excluded=excluded)
     found = loss_of(scores, smoothing)
     torch.testing.assert_close(found, expected)
     for got, want in zip(torch.autograd.grad(found, (queries, codes)), wanted, strict=True):

@@ -16,7 +16,7 @@ from snag_dist.shard.table import AdamConfig
 pytestmark = pytest.mark.distributed
 
 COMPLEX_N3 = {"scorer": ComplExConfig(), "reciprocal": True, "penalty": CubePenaltyConfig(weight=0.01)}
-FRESH = options(method={"loss": AllEntitiesConfig(block=11, label_smoothing=0.1), **COMPLEX_N3})
+FRESH = options(method={"loss": AllEntitiesConfig(block=32, label_smoothing=0.1), **COMPLEX_N3})
 CACHED = AllEntitiesConfig(candidates="cached", refresh_every=7, sides="bernoulli")
 PARITY = {
     "fresh": {**FRESH, **FLOAT64},

@@ -19,6 +19,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import all_entities
 import emoji
 import exact_ranks
 import extraction
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "overhead": overhead.measure,
     "extraction": extraction.measure,
     "emoji": emoji.measure,
+    "all_entities": all_entities.measure,
 }
 
 

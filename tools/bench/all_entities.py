@@ -1,0 +1,130 @@
+"""A step against all entities, B=1024 with both sides asked, next to the plain way; one thread, one worker.
+
+The plain way: every step encodes all entities at once, keeps the graph, takes the full logits and torch's own
+cross-entropy, and steps one Adam over everything. Same network, same data, same questions. The calls of the three
+alternate, so that other work on the machine touches them alike. Cached codes are made anew every 20 steps: a twentieth
+of that is added to their step.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from workbench import group_of_one, make_recipe, make_worker, method_of, set_threads, summarise
+
+from snag_dist.kg.truth import TruthIndex
+from snag_dist.model.features import EntityInputs
+from snag_dist.random import Moment
+from snag_dist.shard.group import Group
+from snag_dist.task.completion import CompletionBatch, assemble
+from snag_dist.training.all_entities import DistributedAllEntities
+from snag_dist.training.assignment import Workplace
+from snag_dist.training.batches import MemoryTriples
+from snag_dist.training.run_folder import RunFolder
+from snag_dist.training.step import gather_features
+from snag_dist.training.worker import Worker
+
+BATCH, THREADS, CALLS, REFRESH_EVERY = 1024, 1, 7, 20
+METHOD = {"scorer": {"kind": "complex"}, "reciprocal": True}
+
+Step = Callable[[CompletionBatch, Moment], object]
+
+
+def measure(store: Path, seed: int) -> dict[str, Any]:
+    """Time the three steps on a store."""
+    set_threads(THREADS)
+    with TemporaryDirectory() as runs, group_of_one() as group:
+        steps: dict[str, Step] = {}
+        for candidates in ("fresh", "cached"):
+            loss = {"kind": "all_entities", "candidates": candidates, "refresh_every": REFRESH_EVERY}
+            worker = make_worker(make_recipe(store, Path(runs), seed=seed, method={**METHOD, "loss": loss}), group, 1)
+            steps[candidates] = _product_step(worker)
+        steps["plain"] = _PlainStep(worker, seed)
+        seconds = _time_in_turn(steps, worker, group, seed)
+        refresh = _refresh_seconds(worker, seed)
+    seconds["cached"] = [value + refresh / REFRESH_EVERY for value in seconds["cached"]]
+    middle = {name: float(np.median(values)) for name, values in seconds.items()}
+    return {
+        "batch": BATCH,
+        "queries": 2 * BATCH,
+        "entities": worker.store.num_entities,
+        "threads": THREADS,
+        **{
+            name: {**summarise(values), "triples_per_second": round(BATCH / middle[name])}
+            for name, values in seconds.items()
+        },
+        "refresh_of_cached_codes_ms": round(1e3 * refresh, 1),
+        "ratio_fresh": round(middle["plain"] / middle["fresh"], 2),
+        "ratio_cached": round(middle["plain"] / middle["cached"], 2),
+    }
+
+
+def _product_step(worker: Worker) -> Step:
+    worker.stepper.begin_epoch()
+    return lambda batch, moment: worker.stepper.step(batch, moment, 1e-3)
+
+
+def _time_in_turn(steps: dict[str, Step], worker: Worker, group: Group, seed: int) -> dict[str, list[float]]:
+    triples = worker.store.triples("train")
+    sampler = method_of(worker.recipe).build_sampler(
+        TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
+    )
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number, part in zip(range(CALLS + 1), MemoryTriples(triples, BATCH, group, seed).epoch(0, 0), strict=False):
+        moment = Moment(seed, 0, number)
+        batch = assemble(sampler.draw(part.positives, part.first, moment), part.global_triples)
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step(batch, moment)
+            # The first turn warms up, and makes the cached codes; their part of later steps is counted by itself.
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _refresh_seconds(worker: Worker, seed: int) -> float:
+    module = worker.stepper.module
+    assert isinstance(module, DistributedAllEntities)
+    statistics = worker.stepper.table.column_statistics()
+    with torch.no_grad():
+        start = time.perf_counter()
+        module.own.make(worker.stepper.table.rows, statistics, Moment(seed, 0, 1))
+        return time.perf_counter() - start
+
+
+class _PlainStep:
+    """Everything encoded at once, full logits, one Adam."""
+
+    def __init__(self, worker: Worker, seed: int):
+        module = worker.stepper.module
+        assert isinstance(module, DistributedAllEntities)
+        method = method_of(worker.recipe)
+        facts = Workplace(
+            worker.recipe,
+            worker.store,
+            RunFolder(worker.recipe.run_path),
+            worker.partition,
+            Group(),
+            worker.features,
+        ).facts
+        self._task = method.build_completion(facts, seed)
+        self._rows = torch.nn.Parameter(worker.stepper.table.rows.clone())
+        self._optimizer = torch.optim.Adam([self._rows, *self._task.parameters()], lr=1e-3)
+        self._ids = torch.arange(worker.store.num_entities)
+        self._inputs = gather_features(self._ids, worker.features, self._rows.device)
+        self._statistics = worker.stepper.table.column_statistics()
+
+    def __call__(self, batch: CompletionBatch, moment: Moment) -> None:
+        entities = EntityInputs(self._ids, self._rows, *self._inputs, self._statistics)
+        codes = self._task.encode(entities, moment).codes
+        known = codes.index_select(0, batch.entities[batch.known])
+        logits = self._task.scorer.score(self._task.queries(known, batch.relations, batch.find_tail), codes)
+        loss = functional.cross_entropy(logits, batch.entities[batch.answer])
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()

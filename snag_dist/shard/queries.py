@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from snag_dist.objective.all_entities import AllScores, Excluded, ScoreStatistics
+from snag_dist.objective.all_entities import AllScores
+from snag_dist.objective.score_statistics import Excluded, ScoreStatistics
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 

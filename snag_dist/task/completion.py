@@ -15,9 +15,10 @@ from snag_dist.model.encoder import Encoder
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
 from snag_dist.model.scorer import Factorisation, Scorer
-from snag_dist.objective.all_entities import AllEntitiesLoss, AllScores, Excluded
+from snag_dist.objective.all_entities import AllEntitiesLoss, AllScores
 from snag_dist.objective.cubes import CubePenalty
 from snag_dist.objective.losses import LossReport, RankingLoss
+from snag_dist.objective.score_statistics import Excluded
 from snag_dist.random import Moment, Stream
 from snag_dist.sampling.negatives import CorruptedTriples
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from snag_dist.model.features import ColumnStatistics, EntityInputs
-from snag_dist.objective.all_entities import AllEntitiesConfig, Excluded, score_all
+from snag_dist.objective.all_entities import AllEntitiesConfig, score_all
 from snag_dist.objective.losses import LossReport
+from snag_dist.objective.score_statistics import Excluded
 from snag_dist.random import Moment
 from snag_dist.shard.exchange import Exchange, Route
 from snag_dist.shard.group import Group

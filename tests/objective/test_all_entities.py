@@ -16,11 +16,10 @@ from snag_dist.objective import all_entities
 from snag_dist.objective.all_entities import (
     AllEntitiesConfig,
     AllScores,
-    Excluded,
-    ScoreStatistics,
     score_all,
     score_all_encoding,
 )
+from snag_dist.objective.score_statistics import Excluded, ScoreStatistics
 
 WIDTH, NUM_ENTITIES, NUM_QUERIES = 6, 23, 9
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

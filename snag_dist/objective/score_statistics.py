@@ -1,7 +1,6 @@
 """What is kept of the scores of queries with some entities: four numbers a query that merge over blocks and owners."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ class Excluded:
     def within(self, queries: slice, first: int, stop: int) -> "Excluded":
         """Pairs of `queries` with entities [first, stop), as positions in that tile."""
         bounds = torch.tensor([first, stop], dtype=self.entity.dtype, device=self.entity.device)
-        start, end = cast("list[int]", torch.searchsorted(self.entity, bounds).tolist())
+        start, end = (int(edge) for edge in torch.searchsorted(self.entity, bounds))
         query, entity = self.query[start:end], self.entity[start:end]
         here = (query >= queries.start) & (query < queries.stop)
         return Excluded(query[here] - queries.start, entity[here] - first)

@@ -1,5 +1,6 @@
 """The loss over all entities is the same at any number of workers, and under ZeRO; a size starts its workers once."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,26 +41,26 @@ def train_cases(group: Group) -> dict[str, Any]:
     return runs
 
 
-@pytest.fixture(scope="module")
-def runs() -> dict[int, list[dict[str, Any]]]:
-    """By number of workers, by rank, the cases."""
-    return {size: run_distributed(train_cases, size) for size in (1, 2, 4)}
+@cache
+def run(size: int) -> list[dict[str, Any]]:
+    """By rank, the cases trained by `size` workers."""
+    return run_distributed(train_cases, size)
 
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("case", PARITY)
-def test_losses_and_rows_agree_at_any_number_of_workers(runs: Any, case: str, size: int) -> None:
-    alone = runs[1][0][case]
+def test_losses_and_rows_agree_at_any_number_of_workers(case: str, size: int) -> None:
+    alone = run(1)[0][case]
     assert alone["losses"][-5:].mean() < alone["losses"][:5].mean()
-    for worker in runs[size]:
+    for worker in run(size):
         np.testing.assert_allclose(worker[case]["losses"], alone["losses"], rtol=1e-5)
-    rows = np.concatenate([worker[case]["rows"] for worker in runs[size]])
+    rows = np.concatenate([worker[case]["rows"] for worker in run(size)])
     np.testing.assert_allclose(rows, alone["rows"], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_every_gradient_is_reduced_once_under_zero(runs: Any, stage: int) -> None:
-    alone, pair = runs[1][0]["zero 0"], runs[2][0][f"zero {stage}"]
+def test_every_gradient_is_reduced_once_under_zero(stage: int) -> None:
+    alone, pair = run(1)[0]["zero 0"], run(2)[0][f"zero {stage}"]
     np.testing.assert_allclose(pair["losses"], alone["losses"], rtol=1e-5)
     moments = [name for name in alone["weights"] if name.startswith("exp_avg/")]
     assert len(moments) > 5
@@ -69,8 +70,8 @@ def test_every_gradient_is_reduced_once_under_zero(runs: Any, stage: int) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_same_workers_same_bits(runs: Any, size: int) -> None:
-    for worker in runs[size]:
+def test_same_workers_same_bits(size: int) -> None:
+    for worker in run(size):
         first, second = worker["zero 0"], worker["again"]
         assert np.array_equal(first["losses"], second["losses"])
         assert np.array_equal(first["rows"], second["rows"])

@@ -2,8 +2,8 @@
 
 The plain way: every step encodes all entities at once, keeps the graph, takes the full logits and torch's own
 cross-entropy, and steps one Adam over everything. Same network, same data, same questions. The calls of the three
-alternate, so that other work on the machine touches them alike. Cached codes are made anew every 20 steps: a twentieth
-of that is added to their step.
+alternate, and are timed in CPU seconds, which for one thread are those of a machine that does nothing else. Cached
+codes are made anew every 20 steps: a twentieth of that is added to their step.
 """
 
 import time
@@ -79,11 +79,11 @@ def _time_in_turn(steps: dict[str, Step], worker: Worker, group: Group, seed: in
         moment = Moment(seed, 0, number)
         batch = assemble(sampler.draw(part.positives, part.first, moment), part.global_triples)
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             step(batch, moment)
             # The first turn warms up, and makes the cached codes; their part of later steps is counted by itself.
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(time.process_time() - start)
     return seconds
 
 
@@ -92,9 +92,9 @@ def _refresh_seconds(worker: Worker, seed: int) -> float:
     assert isinstance(module, DistributedAllEntities)
     statistics = worker.stepper.table.column_statistics()
     with torch.no_grad():
-        start = time.perf_counter()
+        start = time.process_time()
         module.own.make(worker.stepper.table.rows, statistics, Moment(seed, 0, 1))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 class _PlainStep:

@@ -15,9 +15,10 @@ from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import Combination, GlobalMix
 from snag_dist.model.noise import NoNoiseConfig
 from snag_dist.model.views import EntityViews, ViewsConfig
-from snag_dist.objective.contrastive import UncertaintyWeights, contrastive_loss, divergence_loss
+from snag_dist.objective.contrastive import UncertaintyWeights, draw_tokens
+from snag_dist.objective.gram import MIN_TEMPERATURE
 from snag_dist.objective.losses import LossReport
-from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, joint_pairs, modality_pairs
+from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, token_pairs
 
 IDLE_IN_RELEASE: Mapping[str, int] = {
     "projection of names, 300 to 300": 300 * 300 + 300,
@@ -46,11 +47,12 @@ class McleaObjective(AlignmentObjective):
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """See `AlignmentObjective.forward`."""
         config, share = self._config, (stop - start) / len(left.tokens)
-        joint_codes = joint_pairs(self.joint, left, right, start, stop)
-        each = modality_pairs(left, right, start, stop)
-        joint = contrastive_loss(joint_codes, config.temperature)
-        contrast = self.contrast_weights([contrastive_loss(pairs, config.temperature) for pairs in each], share)
-        drawn = [divergence_loss(pairs, joint_codes, config.teacher_temperature, config.zoom) for pairs in each]
+        if config.combination == "concat":
+            pairs = token_pairs(left, right, start, stop, weights=[lambda views: self.mix.weights(views.present)])
+        else:
+            pairs = token_pairs(left, right, start, stop, joint=self.joint)
+        joint, each, drawn = draw_tokens(pairs, config.temperature, config.teacher_temperature, config.zoom)
+        contrast = self.contrast_weights(each, share)
         divergence = config.zoom * self.divergence_weights(drawn, share)
         terms = {"joint": joint.detach(), "contrast": contrast.detach(), "divergence": divergence.detach()}
         return LossReport(joint + contrast + divergence, terms)
@@ -66,9 +68,9 @@ class McleaConfig(Config):
     """`gaussian` puts GMNM on all inputs; the code released with SNAG noises the learned rows alone."""
     combination: Combination = "concat"
     """How weighted tokens become the joint code: `concat` (MCLEA), or their `mean` (the code released with SNAG)."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, ge=MIN_TEMPERATURE)
     """tau of the contrasts."""
-    teacher_temperature: float = Field(default=4.0, gt=0)
+    teacher_temperature: float = Field(default=4.0, ge=MIN_TEMPERATURE)
     """tau of the divergences."""
     zoom: float = Field(default=0.1, ge=0)
     """Factor on every divergence, and once more on their weighted sum."""

@@ -15,9 +15,10 @@ from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import join_by_confidence
 from snag_dist.model.noise import NoNoiseConfig
 from snag_dist.model.views import EntityViews, ViewsConfig
-from snag_dist.objective.contrastive import UncertaintyWeights, contrastive_loss
+from snag_dist.objective.contrastive import UncertaintyWeights, contrast_tokens
+from snag_dist.objective.gram import MIN_TEMPERATURE
 from snag_dist.objective.losses import LossReport
-from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, joint_pairs, modality_pairs
+from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, token_pairs
 
 IDLE_IN_RELEASE: Mapping[str, int] = {
     "projection of names, 300 to 300": 300 * 300 + 300,
@@ -42,17 +43,10 @@ class MeaformerObjective(AlignmentObjective):
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """See `AlignmentObjective.forward`."""
         share = (stop - start) / len(left.tokens)
-        joint = contrastive_loss(joint_pairs(self.joint, left, right, start, stop), self._temperature)
-        sums = [
-            self.uncertainty(
-                [
-                    contrastive_loss(pairs, self._temperature)
-                    for pairs in modality_pairs(left, right, start, stop, outputs=outputs)
-                ],
-                share,
-            )
-            for outputs in (False, True)
-        ]
+        pairs = token_pairs(left, right, start, stop, weights=[lambda views: views.confidence])
+        (joint,), each = contrast_tokens(pairs, self._temperature)
+        _, after = contrast_tokens(token_pairs(left, right, start, stop, outputs=True), self._temperature)
+        sums = [self.uncertainty(losses, share) for losses in (each, after)]
         terms = {"joint": joint.detach(), "before": sums[0].detach(), "after": sums[1].detach()}
         return LossReport(joint + sums[0] + sums[1], terms)
 
@@ -67,7 +61,7 @@ class MeaformerConfig(Config):
     """The layer over the tokens, FFN 300 to 400 to 300."""
     noise: AlignmentNoise = NoNoiseConfig()
     """`gaussian` puts GMNM on all inputs."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, ge=MIN_TEMPERATURE)
     """tau of all contrasts."""
 
     def build_alignment(self, facts: GraphFacts, seed: int) -> AlignmentTask:

@@ -21,11 +21,12 @@ from snag_dist.method.assembly import (
     build_task,
 )
 from snag_dist.method.facts import GraphFacts
-from snag_dist.model.joint import GlobalMix, join_by_confidence
+from snag_dist.model.joint import GlobalMix
 from snag_dist.model.views import EntityViews, ViewsConfig
-from snag_dist.objective.contrastive import UncertaintyWeights, WeightPlace, contrastive_loss, pair_confidence
+from snag_dist.objective.contrastive import UncertaintyWeights, WeightPlace, contrast_tokens, pair_confidence
+from snag_dist.objective.gram import MIN_TEMPERATURE
 from snag_dist.objective.losses import LossReport
-from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, joint_pairs, modality_pairs
+from snag_dist.task.alignment import AlignmentObjective, AlignmentTask, token_pairs
 
 IDLE_IN_RELEASE: Mapping[str, int] = {
     "projection of names, 300 to 300": 300 * 300 + 300,
@@ -57,20 +58,18 @@ class SnagObjective(AlignmentObjective):
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """See `AlignmentObjective.forward`."""
         config, tau = self._config, self._config.temperature
-        gmi = contrastive_loss(joint_pairs(self.joint, left, right, start, stop), tau)
-        if config.entity_weighted:
-            gmi = gmi + contrastive_loss(joint_pairs(_by_confidence, left, right, start, stop), tau)
-        num_tokens = left.tokens.shape[1]
-        phi = pair_confidence(left.confidence[start:stop], right.confidence[start:stop], num_tokens)
-        before = [
-            contrastive_loss(pairs, tau, phi[:, token], config.phi)
-            for token, pairs in enumerate(modality_pairs(left, right, start, stop))
-        ]
-        after = [contrastive_loss(pairs, tau) for pairs in modality_pairs(left, right, start, stop, outputs=True)]
+        weights = [self._global_weights, _confidence] if config.entity_weighted else [self._global_weights]
+        phi = pair_confidence(left.confidence[start:stop], right.confidence[start:stop], left.tokens.shape[1])
+        joint, before = contrast_tokens(token_pairs(left, right, start, stop, weights=weights), tau, phi, config.phi)
+        _, after = contrast_tokens(token_pairs(left, right, start, stop, outputs=True), tau)
+        gmi = sum(joint[1:], joint[0])
         share = (stop - start) / len(left.tokens)
         ecia, iir = self._combined(before, share), self._combined(after, share)
         terms = {"gmi": gmi.detach(), "ecia": ecia.detach(), "iir": iir.detach()}
         return LossReport(gmi + ecia + iir, terms)
+
+    def _global_weights(self, views: EntityViews) -> Tensor:
+        return self.mix.weights(views.present)
 
     def _combined(self, losses: list[Tensor], share: float) -> Tensor:
         if self.uncertainty is None:
@@ -78,8 +77,8 @@ class SnagObjective(AlignmentObjective):
         return self.uncertainty(losses, share)
 
 
-def _by_confidence(views: EntityViews) -> Tensor:
-    return join_by_confidence(views.tokens, views.confidence)
+def _confidence(views: EntityViews) -> Tensor:
+    return views.confidence
 
 
 class SnagAlignmentConfig(Config):
@@ -92,7 +91,7 @@ class SnagAlignmentConfig(Config):
     """The layer over the tokens, FFN 300 to 400 to 300; `gelu` as released, the paper says ReLU."""
     noise: AlignmentNoise = ALIGNMENT_GMNM
     """GMNM, or what replaces it."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, ge=MIN_TEMPERATURE)
     """tau of all contrasts."""
     entity_weighted: bool = True
     """Contrast the joint codes weighted by confidence too: released code only."""

@@ -32,6 +32,11 @@ class GlobalMix(nn.Module):
         logits = self.weight.expand(present.shape).masked_fill(~present, float("-inf"))
         return torch.softmax(logits, dim=-1)
 
+    def weights(self, present: Tensor) -> Tensor:
+        """Weights (N, M) as they enter joint codes: the same for all entities, 0 for absent tokens."""
+        weights = torch.softmax(self.weight, dim=0)
+        return weights * present.to(weights.dtype)
+
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
         """Join the tokens of each entity.
 
@@ -42,8 +47,7 @@ class GlobalMix(nn.Module):
         Returns:
             (N, M * D), or (N, D) for the mean; not of unit length.
         """
-        weights = torch.softmax(self.weight, dim=0).to(tokens.dtype) * present.to(tokens.dtype)
-        pieces = _at_unit_length(tokens, weights)
+        pieces = _at_unit_length(tokens, self.weights(present).to(tokens.dtype))
         return pieces.mean(dim=1) if self._combination == "mean" else pieces.flatten(1)
 
 

@@ -1,7 +1,8 @@
 """Losses of alignment: linked entities must be nearer to one another than to the other entities of the batch.
 
 Every loss takes a slice of the pairs against the codes of all pairs, and is scaled so that the slices of all workers
-add up to the loss of the whole batch. Rows of logits are recomputed on the way back wherever they would be large.
+add up to the loss of the whole batch. Rows of logits are recomputed on the way back wherever they would be large; where
+several losses look at the same cosines, `TokenPairs` lays them before one `Gram`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import checkpoint
 
+from snag_dist.objective.gram import Contrast, Divergence, Gram
 from snag_dist.shapes import match_shape
 
 # Logits held at once: 2^20 float32 are 4 MiB.
@@ -63,6 +65,48 @@ class PairCodes:
             counted = counted if known is None else counted & known[mine]
         return counted
 
+    def known(self) -> Tensor | None:
+        """(2B,) bool, `known_left` before `known_right`; None if all codes exist."""
+        if self.known_left is None and self.known_right is None:
+            return None
+        every = torch.ones(len(self.all_left), dtype=torch.bool, device=self.left.device)
+        return torch.cat([every if known is None else known for known in (self.known_left, self.known_right)])
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """Pairs in M modalities and in joint codes, for losses that look at the same cosines.
+
+    Attributes:
+        gram: of the B pairs; its spaces are the M modalities and joint codes that are no mix of them.
+        known: (M, 2B) bool, which tokens exist, left before right; every entity has a joint code.
+    """
+
+    gram: Gram
+    known: Tensor
+
+    @property
+    def num_pairs(self) -> int:
+        """B."""
+        return self.known.shape[1] // 2
+
+    @property
+    def num_joints(self) -> int:
+        """How many joint codes there are."""
+        return len(self.gram.spaces) + len(self.gram.weights) - len(self.known)
+
+    def contrasts(self, temperature: float) -> list[Contrast]:
+        """Of every modality."""
+        return [Contrast(token, temperature, known) for token, known in enumerate(self.known)]
+
+    def joint_contrasts(self, temperature: float) -> list[Contrast]:
+        """Of every joint code."""
+        return [Contrast(len(self.known) + index, temperature) for index in range(self.num_joints)]
+
+    def counted(self, token: int) -> Tensor:
+        """(b,) bool: pairs of the slice of which both tokens exist."""
+        return self.known[token].view(2, -1)[:, self.gram.start : self.gram.stop].all(dim=0)
+
 
 def take_slice(
     left: Tensor, right: Tensor, start: int, stop: int, known: tuple[Tensor, Tensor] | None = None
@@ -108,12 +152,40 @@ def contrastive_loss(
 
     Source: MCLEA, eqs. (8)-(10); SNAG, eqs. (11)-(13).
     """
-    losses = 0.5 * (_counterpart_losses(pairs, temperature) + _counterpart_losses(pairs.turned(), temperature))
+    (losses,) = _gram(pairs).losses([Contrast(0, temperature, pairs.known())])
     if weights is not None:
-        match_shape(weights, "weights of pairs", len(losses))
-        tiny = torch.finfo(losses.dtype).tiny
-        losses = losses * weights if place == "factor" else losses - torch.log(weights.clamp_min(tiny))
-    return losses.masked_fill(~pairs.counted(), 0.0).sum() / len(pairs.all_left)
+        losses = _weighted(losses, weights, place, pairs.counted())
+    return losses.sum() / len(pairs.all_left)
+
+
+def contrast_tokens(
+    pairs: TokenPairs, temperature: float, weights: Tensor | None = None, place: WeightPlace = "factor"
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`contrastive_loss` of every joint code and of every modality, from one set of cosines.
+
+    Args:
+        pairs: a slice.
+        temperature: tau of all.
+        weights: (b, M) phi of each pair in each modality.
+        place: as in `contrastive_loss`.
+
+    Returns:
+        Losses of the joint codes, and of the M modalities.
+    """
+    num_joints = pairs.num_joints
+    found = pairs.gram.losses([*pairs.joint_contrasts(temperature), *pairs.contrasts(temperature)])
+    joint, each = found[:num_joints], found[num_joints:]
+    if weights is not None:
+        match_shape(weights, "weights of pairs in modalities", pairs.gram.stop - pairs.gram.start, len(each))
+        each = [_weighted(losses, weights[:, token], place, pairs.counted(token)) for token, losses in enumerate(each)]
+    return [losses.sum() / pairs.num_pairs for losses in joint], [losses.sum() / pairs.num_pairs for losses in each]
+
+
+def _weighted(losses: Tensor, weights: Tensor, place: WeightPlace, counted: Tensor) -> Tensor:
+    match_shape(weights, "weights of pairs", len(losses))
+    if place == "factor":
+        return losses * weights
+    return losses - torch.log(weights.clamp_min(torch.finfo(losses.dtype).tiny)).masked_fill(~counted, 0.0)
 
 
 def pair_confidence(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
@@ -151,10 +223,35 @@ def divergence_loss(student: PairCodes, teacher: PairCodes, temperature: float, 
 
     Source: MCLEA, eqs. (11)-(12).
     """
-    forward = _divergences(student, teacher, temperature)
-    losses = 0.5 * (forward + _divergences(student.turned(), teacher.turned(), temperature))
-    total = len(student.all_left)
-    return zoom * losses.masked_fill(~student.counted(), 0.0).sum() / (2 * total * total)
+    own, given = _gram(student), _gram(teacher)
+    both = Gram((*own.spaces, *(codes.detach() for codes in given.spaces)), (), own.start, own.stop)
+    (losses,) = both.losses([Divergence(0, 1, temperature, student.known())])
+    return _drawn(losses, zoom, len(student.all_left))
+
+
+def draw_tokens(
+    pairs: TokenPairs, temperature: float, teacher_temperature: float, zoom: float
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """`contrastive_loss` of the joint code and of every modality, and `divergence_loss` of each from the joint code.
+
+    Args:
+        pairs: a slice, with one joint code.
+        temperature: tau of the contrasts.
+        teacher_temperature, zoom: of the divergences.
+
+    Returns:
+        Loss of the joint code, contrasts of the M modalities, divergences of the M modalities.
+    """
+    num_tokens, total = len(pairs.known), pairs.num_pairs
+    contrasts = [*pairs.joint_contrasts(temperature), *pairs.contrasts(temperature)]
+    drawn = [Divergence(token, num_tokens, teacher_temperature, known) for token, known in enumerate(pairs.known)]
+    found = pairs.gram.losses([*contrasts, *drawn])
+    joint, *each = [losses.sum() / total for losses in found[: 1 + num_tokens]]
+    return joint, each, [_drawn(losses, zoom, total) for losses in found[1 + num_tokens :]]
+
+
+def _drawn(losses: Tensor, zoom: float, num_pairs: int) -> Tensor:
+    return zoom * losses.sum() / (2 * num_pairs * num_pairs)
 
 
 class UncertaintyWeights(nn.Module):
@@ -175,28 +272,6 @@ class UncertaintyWeights(nn.Module):
         return (torch.exp(-self.log_variances) * stacked + share * self.log_variances).sum()
 
 
-def _counterpart_losses(pairs: PairCodes, temperature: float) -> Tensor:
-    # (b,) -log p of the right counterparts of the left entities; codes have unit length.
-    def rows_of(first: int, stop: int) -> Tensor:
-        logits = _logits(pairs, first, stop, temperature)
-        return torch.logsumexp(logits, dim=1) - logits.diagonal(pairs.offset + first)
-
-    return _by_rows(rows_of, len(pairs.left), 2 * len(pairs.all_left))
-
-
-def _divergences(student: PairCodes, teacher: PairCodes, temperature: float) -> Tensor:
-    # The same entities are absent for both, though all of them have joint codes.
-    given = PairCodes(*_codes(teacher), teacher.offset, student.known_left, student.known_right)
-
-    def rows_of(first: int, stop: int) -> Tensor:
-        log_p = torch.log_softmax(_logits(student, first, stop, temperature), dim=1)
-        with torch.no_grad():
-            log_q = torch.log_softmax(_logits(given, first, stop, temperature), dim=1)
-        return (torch.exp(log_q) * (log_q - log_p)).sum(dim=1)
-
-    return _by_rows(rows_of, len(student.left), 2 * len(student.all_left))
-
-
 def _crowding(pairs: PairCodes, alpha: float) -> Tensor:
     # (b,) log(1 + sum over the other right entities of e^{alpha cosine}).
     def rows_of(first: int, stop: int) -> Tensor:
@@ -208,21 +283,6 @@ def _crowding(pairs: PairCodes, alpha: float) -> Tensor:
         return functional.softplus(torch.logsumexp(logits.masked_fill(blocked, torch.finfo(logits.dtype).min), dim=1))
 
     return _by_rows(rows_of, len(pairs.left), len(pairs.all_left))
-
-
-def _logits(pairs: PairCodes, first: int, stop: int, temperature: float) -> Tensor:
-    # (stop - first, 2 B): with all right entities, then with all left ones but itself.
-    total, place = len(pairs.all_right), pairs.offset + first
-    scaled = pairs.left[first:stop] / temperature
-    logits = torch.cat([scaled @ pairs.all_right.T, scaled @ pairs.all_left.T], dim=1)
-    blocked = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-    for known, start in ((pairs.known_right, 0), (pairs.known_left, total)):
-        if known is not None:
-            blocked[:, start : start + total] = ~known
-    # The counterpart stays even where it is absent: such a pair does not count, and its numbers must be finite.
-    blocked.diagonal(place).fill_(False)
-    blocked.diagonal(place + total).fill_(True)
-    return logits.masked_fill(blocked, torch.finfo(logits.dtype).min)
 
 
 def _by_rows(function: Callable[[int, int], Tensor], num_rows: int, num_columns: int) -> Tensor:
@@ -238,5 +298,8 @@ def _by_rows(function: Callable[[int, int], Tensor], num_rows: int, num_columns:
     return torch.cat(cast("list[Tensor]", parts))
 
 
-def _codes(pairs: PairCodes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return pairs.left, pairs.right, pairs.all_left, pairs.all_right
+def _gram(pairs: PairCodes) -> Gram:
+    start, stop = pairs.offset, pairs.offset + len(pairs.left)
+    sides = ((pairs.left, pairs.all_left), (pairs.right, pairs.all_right))
+    codes = [part for own, everyone in sides for part in (everyone[:start], own, everyone[stop:])]
+    return Gram((torch.cat(codes),), (), start, stop)

@@ -6,19 +6,21 @@ tensor, `EntityViews.pack`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from snag_dist.errors import ShapeError
 from snag_dist.model.aggregation import Edges
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.views import EntityViews, ViewsEncoder, unpack
-from snag_dist.objective.contrastive import PairCodes, take_slice
+from snag_dist.objective.contrastive import PairCodes, TokenPairs, take_slice
+from snag_dist.objective.gram import Gram
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
 
@@ -105,6 +107,34 @@ def modality_pairs(
         )
         for token in range(of_left.shape[1])
     ]
+
+
+def token_pairs(
+    left: EntityViews,
+    right: EntityViews,
+    start: int,
+    stop: int,
+    *,
+    outputs: bool = False,
+    weights: Sequence[Callable[[EntityViews], Tensor]] = (),
+    joint: Callable[[EntityViews], Tensor] | None = None,
+) -> TokenPairs:
+    """A slice of pairs in all modalities at once, as in `modality_pairs`, and in joint codes.
+
+    Args:
+        left, right, start, stop: as in `AlignmentObjective.forward`.
+        outputs: after attention rather than before.
+        weights: of the tokens, (N, M), in joint codes that lay them side by side, as `join_by_confidence` does.
+        joint: makes codes (N, P) that are joined in another way.
+    """
+
+    def of_both(view: Callable[[EntityViews], Tensor]) -> Tensor:
+        return torch.cat([view(left), view(right)])
+
+    tokens = functional.normalize(of_both(lambda views: views.outputs if outputs else views.tokens), dim=-1)
+    spaces = [*tokens.unbind(1)] if joint is None else [*tokens.unbind(1), functional.normalize(of_both(joint), dim=1)]
+    gram = Gram(tuple(spaces), tuple(of_both(weigh) for weigh in weights), start, stop)
+    return TokenPairs(gram, of_both(lambda views: views.present).T)
 
 
 class AlignmentTask(nn.Module):

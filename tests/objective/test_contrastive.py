@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snag_dist.errors import ShapeError
-from snag_dist.objective import contrastive
+from snag_dist.objective import contrastive, gram
 from snag_dist.objective.contrastive import (
     PairCodes,
     UncertaintyWeights,
@@ -142,13 +142,16 @@ class TestEveryLoss:
 
     def test_a_few_rows_at_a_time_give_the_same(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         found = []
-        for tile in (1 << 20, 30):
+        for tile, kept in ((1 << 20, 1 << 24), (30, 0), (45, 1 << 24)):
             monkeypatch.setattr(contrastive, "_TILE_LOGITS", tile)
+            monkeypatch.setattr(gram, "_TILE_COSINES", tile)
+            monkeypatch.setattr(gram, "_KEPT_COSINES", kept)
             left, right = self.codes(3, 0)
             loss = LOSSES[name](self.pairs(left, right, 0, 7), take_slice(*self.codes(2, 1), 0, 7))
             loss.backward()
             found.append(torch.cat([loss.detach().reshape(1), left.grad.flatten(), right.grad.flatten()]))
         torch.testing.assert_close(found[0], found[1])
+        torch.testing.assert_close(found[0], found[2])
 
 
 def test_gathered_codes_give_the_gradient_of_the_whole_batch() -> None:
@@ -164,7 +167,8 @@ def test_gathered_codes_give_the_gradient_of_the_whole_batch() -> None:
 
 
 def test_large_batches_keep_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrastive, "_TILE_LOGITS", 1 << 10)
+    monkeypatch.setattr(gram, "_TILE_COSINES", 1 << 10)
+    monkeypatch.setattr(gram, "_KEPT_COSINES", 400 * 400 - 1)
     codes, sizes = torch.randn(2, 200, 4, requires_grad=True), [0]
 
     def note(tensor: Tensor) -> Tensor:

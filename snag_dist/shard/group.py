@@ -4,12 +4,18 @@ A group of one skips the network: the same code runs alone or distributed. Colle
 Ray Train (or a test) has set up: gloo on CPU, NCCL on GPU.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class CollectiveError(RuntimeError):
+    """Workers lost each other: not the user's to mend, and cured by starting them anew."""
 
 
 @dataclass
@@ -31,26 +37,30 @@ class Group:
     def all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         """Send consecutive rows of `values` (n, ...) to each worker, `sent[w]` of them; return what came, by rank."""
         result = values.new_empty((sum(received), *values.shape[1:]))
-        dist.all_to_all_single(result, values.contiguous(), received, sent)
+        with self._named("all_to_all"):
+            dist.all_to_all_single(result, values.contiguous(), received, sent)
         self.bytes_sent += (len(values) - sent[self.rank]) * values[:1].numel() * values.element_size()
         return result
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over the workers, in place; every worker gets the same."""
         if self.size > 1:
-            dist.all_reduce(values)
+            with self._named("sum"):
+                dist.all_reduce(values)
         return values
 
     def maximum(self, values: Tensor) -> Tensor:
         """Take the largest over the workers, element by element, in place."""
         if self.size > 1:
-            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+            with self._named("maximum"):
+                dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
     def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Fill a tensor, of one shape on all workers, with the one of worker `source`, in place."""
         if self.size > 1:
-            dist.broadcast(values, src=source)
+            with self._named("broadcast"):
+                dist.broadcast(values, src=source)
         return values
 
     def all_gather(self, values: Tensor) -> list[Tensor]:
@@ -58,7 +68,8 @@ class Group:
         if self.size == 1:
             return [values]
         parts = [torch.empty_like(values) for _ in range(self.size)]
-        dist.all_gather(parts, values.contiguous())
+        with self._named("all_gather"):
+            dist.all_gather(parts, values.contiguous())
         return parts
 
     def gather_objects(self, value: Any) -> list[Any]:
@@ -66,7 +77,8 @@ class Group:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self._named("gather_objects"):
+            dist.all_gather_object(values, value)
         return values
 
     def broadcast_object(self, value: Any) -> Any:
@@ -74,10 +86,27 @@ class Group:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with self._named("broadcast_object"):
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def barrier(self) -> None:
         """Wait until every worker is here."""
         if self.size > 1:
-            dist.barrier()
+            with self._named("barrier"):
+                dist.barrier()
+
+    @contextmanager
+    def _named(self, operation: str) -> Iterator[None]:
+        """Say which worker waited in which operation, where torch says only that a connection failed.
+
+        Raises:
+            CollectiveError: another worker died, or did not come within the timeout of the process group.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            raise CollectiveError(
+                f"rank {self.rank} of {self.size}: {operation} did not end: {str(error).splitlines()[0]}; another "
+                "worker died, or did not come within cluster.timeout_seconds"
+            ) from error

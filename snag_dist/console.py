@@ -11,13 +11,15 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from snag_dist.errors import ConfigError, find_user_error
+from snag_dist.errors import ConfigError, Interrupted, find_user_error
 from snag_dist.training.recipe import Recipe, load_recipe
 
 console = Console()
 
 USER_ERROR = 2
 """Exit code where the user can mend what is wrong."""
+TRY_AGAIN = 75
+"""Exit code of a run that was asked to stop: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
 
 RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe file (TOML); see jobs/recipes.")]
 SetOption = Annotated[
@@ -28,7 +30,11 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolve
 
 
 def run_job(job: Callable[..., None]) -> None:
-    """Run a job's function as a program: options from its signature, one line and exit code 2 for a user's error."""
+    """Run a job's function as a program: options from its signature, and exit codes.
+
+    A user's error is one line and `USER_ERROR`; a run that was asked to stop says how it goes on and ends with
+    `TRY_AGAIN`.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler()])
     logging.getLogger("snag_dist").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -39,6 +45,9 @@ def run_job(job: Callable[..., None]) -> None:
         cause = find_user_error(error)
         if cause is None:
             raise
+        if isinstance(cause, Interrupted):
+            sys.stderr.write(f"{cause}\n")
+            sys.exit(TRY_AGAIN)
         sys.stderr.write(f"error: {cause}\n")
         sys.exit(USER_ERROR)
 

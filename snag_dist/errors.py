@@ -23,6 +23,10 @@ class CheckpointError(SnagError):
     """A run folder or a checkpoint is missing, damaged, or belongs to another run."""
 
 
+class Interrupted(SnagError):
+    """A run was asked to stop, and did, with a checkpoint: nothing is wrong, and it can go on."""
+
+
 class ResourceError(SnagError):
     """The machine or the cluster cannot place what was asked for."""
 

@@ -10,7 +10,8 @@ import pytest
 
 import snag_dist
 from snag_dist.errors import CheckpointError, ConfigError, DataError, NumericError, ResourceError
-from snag_dist.training.checkpoint import read_cursor, read_pointer
+from snag_dist.training.checkpoint_files import read_pointer
+from snag_dist.training.cursor import read_cursor
 from snag_dist.training.recipe import load_recipe
 from snag_dist.training.run_folder import RunFolder
 

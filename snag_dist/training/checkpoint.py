@@ -4,77 +4,71 @@
         dense.safetensors        weights and optimiser state of the dense parameters, whole
         rows-00000.safetensors   rows and their optimiser state, one file per virtual shard
         task.safetensors         what the task keeps beside them: mined pairs, a second player
+        epoch.safetensors        what was measured at the beginning of the epoch under way and holds to its end
         cursor.json              epoch, step, best metric so far
         manifest.json            sha256 and size of every file; written last
     checkpoints/LATEST, BEST     names of checkpoints; BEST-plain that of a stage which is over
 
-A checkpoint is written beside its place and renamed when complete, then `LATEST` is flipped: a reader sees a whole one
-or none. Nothing in it depends on the number of workers, and there is no random state: every draw is keyed.
+A checkpoint is a copy on the host first; a thread writes it while training goes on. When every worker's part is written
+it is renamed, and `LATEST` is flipped: a reader sees a whole one or none. Nothing in it depends on the number of
+workers, and there is no random state: every draw is keyed. Damage is found before anything is read; the run then goes
+on from the version before.
 """
 
-import hashlib
-import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
-from safetensors.torch import load_file, save_file
+from pydantic import Field
+from safetensors.torch import load_file
 from torch import Tensor
 
-from snag_dist.errors import CheckpointError
+from snag_dist.config import Config
+from snag_dist.errors import CheckpointError, SnagError
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import EntityTable
-from snag_dist.training.run_folder import write_json
+from snag_dist.training.background import Background
+from snag_dist.training.checkpoint_files import (
+    EPOCH,
+    FORMAT_VERSION,
+    Record,
+    complete_versions,
+    make_folder,
+    name_of_step,
+    point,
+    read_pointer,
+    rows_file,
+    write_manifest,
+    write_tensors,
+    write_tree,
+)
+from snag_dist.training.checkpoint_versions import Versions
+from snag_dist.training.cursor import Cursor, best_at, cursor_of
 
-FORMAT_VERSION = 2
-_KEPT = 2
+logger = logging.getLogger("snag_dist")
+
 _OF_STAGE = "BEST-"
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """How far a run is.
+class CheckpointConfig(Config):
+    """When a run saves itself, beside every evaluation, and how much it keeps."""
 
-    Attributes:
-        epoch: complete epochs.
-        step: steps taken over the whole run.
-        epoch_step: steps taken in the epoch under way.
-        best_mrr: of the dev split so far; -1 before the first evaluation.
-        best_step: where that was.
-        evaluations_since_best: for early stopping.
-        stage: number of the stage under way.
-        stage_start: complete epochs when it began.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    epoch_step: int = 0
-    best_mrr: float = -1.0
-    best_step: int = 0
-    evaluations_since_best: int = 0
-    stage: int = 0
-    stage_start: int = 0
-
-    @property
-    def stage_epochs(self) -> int:
-        """Complete epochs of the stage under way."""
-        return self.epoch - self.stage_start
-
-    def next_stage(self) -> "Cursor":
-        """Return the beginning of the next stage, which selects a best checkpoint of its own."""
-        return replace(
-            self, stage=self.stage + 1, stage_start=self.epoch, best_mrr=-1.0, best_step=0, evaluations_since_best=0
-        )
+    every_seconds: float | None = Field(default=300.0, gt=0)
+    """Seconds after the last checkpoint that the next is due, by the clock of the first worker; none for never."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Steps after which one is due; none for never."""
+    keep: int = Field(default=2, ge=1)
+    """Latest versions that stay; those that were best stay besides. With one, a damaged file ends the run."""
 
 
-class Engine(Protocol):
-    """What a checkpoint holds of the dense parameters."""
+class Keeper(Protocol):
+    """What a task keeps beside what is trained, and what a checkpoint holds of the dense parameters."""
 
-    def state(self) -> dict[str, Tensor]: ...
+    def state(self) -> Mapping[str, Tensor]: ...
     def load_state(self, state: dict[str, Tensor]) -> None: ...
 
 
@@ -82,52 +76,112 @@ class Learner(Protocol):
     """What is trained: dense parameters and rows."""
 
     @property
-    def engine(self) -> Engine: ...
+    def engine(self) -> Keeper: ...
     @property
     def table(self) -> EntityTable: ...
+    def epoch_state(self) -> Mapping[str, Tensor]: ...
+    def load_epoch_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-class Keeper(Protocol):
-    """What a task keeps beside them."""
+@dataclass(frozen=True)
+class _Writing:
+    """A checkpoint on its way to the disk; the same one on every worker."""
 
-    def state(self) -> Mapping[str, Tensor]: ...
-    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+    cursor: Cursor
+    best: bool
+    work: Background[dict[str, Record]]
 
 
 class Checkpoints:
     """Writes and reads the checkpoints of a run."""
 
-    def __init__(self, folder: Path, partition: Partition, group: Group, store_fingerprint: str):
+    def __init__(
+        self,
+        folder: Path,
+        partition: Partition,
+        group: Group,
+        store_fingerprint: str,
+        config: CheckpointConfig | None = None,
+        *,
+        warn: Callable[[str], None] = logger.warning,
+    ):
+        """Look after a folder of checkpoints.
+
+        Args:
+            folder: on a disk that all workers share.
+            partition: rows over the workers.
+            group: the workers.
+            store_fingerprint: of the store the run is on.
+            config: how many are kept.
+            warn: told by rank 0 that a damaged version was passed over.
+        """
         self._folder = folder
         self._partition = partition
         self._group = group
         self._fingerprint = store_fingerprint
+        self._versions = Versions(folder, partition, group, store_fingerprint, warn)
+        self._keep = (config or CheckpointConfig()).keep
+        self._writing: _Writing | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a checkpoint is on its way, not published yet; the same on every worker."""
+        return self._writing is not None
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this worker's part of it is not on the disk yet."""
+        return self._writing is not None and self._writing.work.is_running
 
     def save(self, cursor: Cursor, learner: Learner, keeper: Keeper, *, best: bool) -> None:
-        """Write a checkpoint, flip `LATEST` (and `BEST`), and drop old ones. A collective."""
-        name = f"step-{cursor.step:08d}"
-        partial = self._folder / f"{name}.partial"
-        if self._group.rank == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self._group.barrier()
-        dense, kept = learner.engine.state(), keeper.state()
-        written: dict[str, dict[str, Any]] = {}
-        for shard in self._partition.shards(self._group.rank):
-            state = {key: value.detach().cpu().contiguous() for key, value in learner.table.shard_state(shard).items()}
-            written.update(_write(partial / rows_file(shard), lambda path, state=state: save_file(state, path)))
-        if self._group.rank == 0:
-            for file, tensors in (("dense.safetensors", dense), ("task.safetensors", kept)):
-                host = {key: value.cpu().contiguous() for key, value in tensors.items()}
-                written.update(_write(partial / file, lambda path, host=host: save_file(host, path)))
-            written.update(_write(partial / "cursor.json", lambda path: write_json(path, asdict(cursor))))
-        parts = self._group.gather_objects(written)
-        if self._group.rank == 0:
-            files = {file: record for part in parts for file, record in part.items()}
-            self._publish(partial, name, files, best)
-        self._group.barrier()
+        """Copy the state to the host and begin to write it, after the one before is published. A collective.
 
-    def _publish(self, partial: Path, name: str, files: dict[str, Any], best: bool) -> None:
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
+        self.settle()
+        partial = self._folder / f"{name_of_step(cursor.step)}.partial"
+        dense, kept = learner.engine.state(), keeper.state()
+        files = {rows_file(s): _copy(learner.table.shard_state(s)) for s in self._partition.shards(self._group.rank)}
+        if self._group.rank == 0:
+            files |= {"dense.safetensors": _copy(dense), "task.safetensors": _copy(kept)}
+            files[EPOCH] = _copy(learner.epoch_state())
+        is_first = self._group.rank == 0
+
+        def write() -> dict[str, Record]:
+            make_folder(partial)
+            written: dict[str, Record] = {}
+            for file, tensors in files.items():
+                written |= write_tensors(partial / file, tensors)
+            if is_first:
+                written |= write_tree(partial / "cursor.json", asdict(cursor))
+            return written
+
+        self._writing = _Writing(cursor, best, Background(write))
+
+    def settle(self) -> None:
+        """Wait for the checkpoint on its way, if there is one, and publish it. A collective.
+
+        Raises:
+            CheckpointError: a worker could not write its part; nothing of it stays, and `LATEST` is as it was.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        outcomes = self._group.gather_objects(writing.work.outcome())
+        failure = next((outcome for outcome in outcomes if isinstance(outcome, SnagError)), None)
+        if self._group.rank == 0:
+            partial = self._folder / f"{name_of_step(writing.cursor.step)}.partial"
+            if failure is None:
+                files = {file: known for part in outcomes for file, known in part.items()}
+                failure = self._publish(partial, writing, files)
+            if failure is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+        failure = self._group.broadcast_object(failure)
+        if failure is not None:
+            raise failure
+
+    def _publish(self, partial: Path, writing: _Writing, files: dict[str, Record]) -> SnagError | None:
         manifest = {
             "format_version": FORMAT_VERSION,
             "store_fingerprint": self._fingerprint,
@@ -135,116 +189,81 @@ class Checkpoints:
             "virtual_shards": self._partition.num_shards,
             "files": files,
         }
-        write_json(partial / "manifest.json", manifest)
-        final = self._folder / name
-        shutil.rmtree(final, ignore_errors=True)
-        partial.replace(final)
-        _point(self._folder / "LATEST", name)
-        if best:
-            _point(self._folder / "BEST", name)
+        name = name_of_step(writing.cursor.step)
+        final, replaced = self._folder / name, self._folder / f"{name}.replaced"
+        try:
+            write_manifest(partial, manifest)
+            if final.exists():
+                final.replace(replaced)
+            partial.replace(final)
+            point(self._folder / "LATEST", name)
+            if writing.best:
+                point(self._folder / "BEST", name)
+        except SnagError as error:
+            return error
+        except OSError as error:
+            return CheckpointError(
+                f"{self._folder}: expected to publish {name}, got: {error}; mend the disk or the rights"
+            )
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._drop_old()
+        return None
+
+    def _drop_old(self) -> None:
+        versions = complete_versions(self._folder)
+        recent = versions[-self._keep :]
         pointers = [self._folder / "LATEST", self._folder / "BEST", *self._folder.glob(f"{_OF_STAGE}*")]
-        keep = {read_pointer(pointer) for pointer in pointers}
-        complete = sorted(path for path in self._folder.glob("step-*") if path.is_dir() and path.suffix == "")
-        for old in complete[:-_KEPT]:
-            if old.name not in keep:
-                shutil.rmtree(old)
+        keep = {*recent, *(read_pointer(pointer) for pointer in pointers)}
+        # What was best when a version was taken must be there if the run goes on from that version.
+        keep |= {best for name in recent if (best := best_at(self._folder / name)) is not None}
+        for name in versions:
+            if name not in keep:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def keep_best(self, stage: str) -> None:
         """Point `best_of(stage)` at the best checkpoint so far, at the end of a stage. A collective."""
+        self.settle()
         if self._group.rank == 0:
             name = read_pointer(self._folder / "BEST")
             assert name is not None
-            _point(self._folder / best_of(stage), name)
+            point(self._folder / best_of(stage), name)
         self._group.barrier()
 
     def load(self, pointer: str, learner: Learner, keeper: Keeper) -> Cursor | None:
         """Read the checkpoint that `pointer` (LATEST, BEST or that of a stage) names into what is trained.
 
+        Every file is checked by the worker that reads it. Where `LATEST` is damaged, all workers take the version
+        before, and say so; another version than the best one would be another result, and is never taken for it.
+        A collective.
+
         Returns:
-            Its cursor, or None if there is no such pointer yet.
+            Its cursor, or None if there is no such checkpoint yet.
 
         Raises:
-            CheckpointError: the checkpoint belongs to another store, or a file is missing or damaged.
+            CheckpointError: the checkpoint belongs to another store, or a file is missing or damaged and there is no
+                other version.
         """
-        name = read_pointer(self._folder / pointer)
+        self.settle()
+        name = self._versions.choose() if pointer == "LATEST" else self._versions.named(pointer)
         if name is None:
             return None
         folder = self._folder / name
-        files = self._read_manifest(folder)
-        learner.engine.load_state(_load(folder, "dense.safetensors", files))
-        keeper.load_state(_load(folder, "task.safetensors", files))
+        learner.engine.load_state(load_file(folder / "dense.safetensors"))
+        keeper.load_state(load_file(folder / "task.safetensors"))
         for shard in self._partition.shards(self._group.rank):
-            learner.table.load_shard_state(shard, _load(folder, rows_file(shard), files))
-        _verify(folder, "cursor.json", files)
-        return Cursor(**json.loads((folder / "cursor.json").read_text(encoding="utf-8")))
+            learner.table.load_shard_state(shard, load_file(folder / rows_file(shard)))
+        cursor = cursor_of(folder)
+        # Ones from before there was this file were all taken between two epochs.
+        if cursor.epoch_step:
+            learner.load_epoch_state(load_file(folder / EPOCH))
+        return cursor
 
-    def _read_manifest(self, folder: Path) -> dict[str, Any]:
-        path = folder / "manifest.json"
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path}: expected the manifest of a checkpoint, found none; remove {folder.name} and point LATEST at "
-                "an older one"
-            )
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest.get("store_fingerprint")
-        if found != self._fingerprint:
-            raise CheckpointError(
-                f"{path}: made on store {str(found)[:12]}, this store is {self._fingerprint[:12]}; "
-                "use the store of the run, or start a new run"
-            )
-        return manifest["files"]
+
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the host, so that training may go on changing them."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 def best_of(stage: str) -> str:
     """Name of the pointer to the best checkpoint of a stage that is over."""
     return f"{_OF_STAGE}{stage}"
-
-
-def rows_file(shard: int) -> str:
-    """Name of the file that holds the rows of a virtual shard."""
-    return f"rows-{shard:05d}.safetensors"
-
-
-def read_pointer(path: Path) -> str | None:
-    """Name of the checkpoint a pointer file names; None if there is no pointer."""
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
-
-
-def read_cursor(folder: Path) -> Cursor | None:
-    """Cursor of the latest checkpoint in a folder of checkpoints; None before the first."""
-    name = read_pointer(folder / "LATEST")
-    if name is None:
-        return None
-    return Cursor(**json.loads((folder / name / "cursor.json").read_text(encoding="utf-8")))
-
-
-def _point(path: Path, name: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(name + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _write(path: Path, write: Callable[[Path], None]) -> dict[str, dict[str, Any]]:
-    write(path)
-    return {path.name: {"sha256": _hash(path), "num_bytes": path.stat().st_size}}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _verify(folder: Path, name: str, files: dict[str, Any]) -> None:
-    record, path = files.get(name), folder / name
-    if record is None or not path.is_file():
-        raise CheckpointError(f"{path}: missing from the checkpoint; point LATEST at another one and go on from there")
-    if path.stat().st_size != record["num_bytes"] or _hash(path) != record["sha256"]:
-        raise CheckpointError(
-            f"{path}: sha256 differs from the manifest's, the file is damaged; point LATEST at another checkpoint and "
-            "go on from there"
-        )
-
-
-def _load(folder: Path, name: str, files: dict[str, Any]) -> dict[str, torch.Tensor]:
-    _verify(folder, name, files)
-    return load_file(folder / name)

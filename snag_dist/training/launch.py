@@ -1,9 +1,16 @@
-"""The driver of a run: checks before anything starts, Ray Train, and what comes back."""
+"""The driver of a run: checks before anything starts, Ray Train, and what comes back.
+
+Dead workers are started anew by Ray Train and go on from the last checkpoint; an error that is the user's to mend ends
+the run at once. A signal to the driver becomes a checkpoint and the end of the run, see
+`snag_dist.training.interruption`.
+"""
 
 import logging
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from snag_dist.config import validate
-from snag_dist.errors import ConfigError, ResourceError, find_user_error
+from snag_dist.errors import ConfigError, Interrupted, ResourceError, find_user_error
 from snag_dist.shard.group import Group
+from snag_dist.shard.partition import Partition
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import (
     StreamPlan,
@@ -27,10 +35,14 @@ from snag_dist.store.stream import (
     stream_triples,
 )
 from snag_dist.training.alignment import split_store_links
-from snag_dist.training.checkpoint import Cursor, read_cursor
+from snag_dist.training.boundary import Notices
+from snag_dist.training.checkpoint_versions import Versions
+from snag_dist.training.cursor import Cursor, read_cursor
+from snag_dist.training.interruption import StopFile, stop_on_signals
 from snag_dist.training.progress import follow
 from snag_dist.training.recipe import ClusterConfig, Recipe
 from snag_dist.training.run_folder import RunFolder, write_json
+from snag_dist.training.supervision import RestartCounter, wait
 from snag_dist.training.worker import Worker, WorkerContext, check_store, open_features, share_threads
 
 logger = logging.getLogger("snag_dist")
@@ -49,6 +61,7 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
         The evaluation report, as a plain tree.
 
     Raises:
+        Interrupted: the run was asked to stop, and has a checkpoint to go on from.
         SnagError: whatever a worker found wrong, in its own words.
     """
     store = open_store(recipe.store)
@@ -67,29 +80,50 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
     settings: dict[str, Any] = {"recipe": recipe.to_tree(), "split": split, "streamed": streamed}
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
-    with follow(folder.log, num_steps, recipe.name):
-        return _fit(recipe, store, folder, settings)
+    can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
+    with can_stop, follow(folder.log, num_steps, recipe.name):
+        report = _fit(recipe, store, folder, settings)
+    if report is None:
+        raise Interrupted(
+            f"{folder.path}: stopped as asked after step {folder.read_status()['steps']}, with a checkpoint; the same "
+            "command goes on from there"
+        )
+    return report
 
 
-def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any]:
+def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any] | None:
     cluster = recipe.cluster
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if cluster.use_gpu else {})}
     datasets: dict[str, Any] = {}
     if settings["streamed"]:
-        datasets["train"] = _stream(recipe, store, folder, settings)
+        settings["stream"] = plan_stream(
+            store.manifest.num_triples["train"],
+            recipe.train.batch_size,
+            cluster.num_workers,
+            recipe.train.residency.window_rows,
+        )
+        # Called whenever workers start, so that one which starts anew gets the triples that are left then.
+        datasets["train"] = partial(_stream, recipe.to_tree(), settings["stream"])
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
         train_loop_config=settings,
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        torch_config=ray.train.torch.TorchConfig(
+            backend="nccl" if cluster.use_gpu else "gloo", timeout_s=cluster.timeout_seconds
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=cluster.num_workers, use_gpu=cluster.use_gpu, resources_per_worker=resources
         ),
-        run_config=ray.train.RunConfig(name="ray", storage_path=str(folder.path)),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(folder.path),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[RestartCounter(folder, cluster.max_failures, counts=settings["split"] is None)],
+        ),
         datasets=datasets or None,
         dataset_config=stream_data_config() if datasets else None,
     )
     try:
-        result = trainer.fit()
+        result = wait(trainer.fit, folder)
     except Exception as error:
         if settings["split"] is None:
             folder.write_status(state="failed")
@@ -98,11 +132,11 @@ def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, An
             raise cause from error
         raise
     report = result.return_value
-    assert isinstance(report, dict)
+    assert report is None or isinstance(report, dict)
     return report
 
 
-def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
+def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
     """Body of a Ray Train worker: fill the context, then do what any worker does."""
     recipe = validate(Recipe, settings["recipe"], "recipe of the run")
     context = ray.train.get_context()
@@ -111,10 +145,12 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     triples: Any = ray.get(settings["triples"]) if "triples" in settings else None
     stream: tuple[Iterator[Ids], StreamPlan] | None = None
     if "stream" in settings:
-        plan, first_step = settings["stream"]
+        plan, folder = settings["stream"], RunFolder(recipe.run_path)
         shard = ray.train.get_dataset_shard("train")
         assert shard is not None
-        stream = iterate_batches(shard, plan, first_step=first_step), plan
+        # As `_stream` has seen it: nothing is saved between.
+        cursor = read_cursor(folder.checkpoints) or Cursor()
+        stream = iterate_batches(shard, plan, first_step=cursor.epoch_step), plan
     worker = Worker(
         recipe,
         WorkerContext(
@@ -123,20 +159,29 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
             triples=triples,
             stream=stream,
             threads=share_threads(recipe.cluster.threads_per_worker, context.get_local_world_size()),
+            notices=Notices(StopFile(RunFolder(recipe.run_path).stop).is_there, _is_preempted),
         ),
     )
     return worker.train() if settings["split"] is None else worker.evaluate(settings["split"])
 
 
-def _stream(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> Any:
-    plan = plan_stream(
-        store.manifest.num_triples["train"],
-        recipe.train.batch_size,
-        recipe.cluster.num_workers,
-        recipe.train.residency.window_rows,
-    )
+def _is_preempted() -> bool:
+    """Whether Ray knows that a node of the workers will be taken back. A collective, through Ray."""
+    return ray.train.get_preemption_info() is not None
+
+
+def _stream(tree: dict[str, Any], plan: StreamPlan) -> ray.data.Dataset:
+    """Open the stream of what is left of a run, wherever workers are about to start.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
+    recipe = validate(Recipe, tree, "recipe of the run")
+    store, folder = open_store(recipe.store), RunFolder(recipe.run_path)
+    # Workers would pass over a damaged version too, but then the stream had begun elsewhere.
+    whole = Partition(store.num_entities, store.virtual_shards, 1)
+    Versions(folder.checkpoints, whole, Group(), store.fingerprint, folder.add_warning).choose()
     cursor = read_cursor(folder.checkpoints) or Cursor()
-    settings["stream"] = (plan, cursor.epoch_step)
     epochs = range(cursor.epoch, recipe.train.epochs)
     return stream_triples(store, "train", plan, seed=recipe.seed, epochs=epochs, first_step=cursor.epoch_step)
 

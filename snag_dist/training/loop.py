@@ -1,15 +1,17 @@
 """The loop of a run: step, log, evaluate, checkpoint, stop."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from snag_dist.errors import NumericError
 from snag_dist.training.assignment import Assignment, Drawn, Stage
-from snag_dist.training.checkpoint import Checkpoints, Cursor
+from snag_dist.training.boundary import Boundary
+from snag_dist.training.checkpoint import Checkpoints
+from snag_dist.training.cursor import Cursor
 from snag_dist.training.prefetch import prefetch
 from snag_dist.training.recipe import TrainConfig
 from snag_dist.training.schedule import learning_rate
@@ -22,7 +24,9 @@ class Loop:
     """Everything the loop turns on.
 
     Attributes:
+        boundary: what the workers agree on between two steps.
         report: tells the cluster's controller, a barrier; once per evaluation.
+        interrupted: whether the run was asked to stop, and did, before its end.
     """
 
     config: TrainConfig
@@ -30,15 +34,19 @@ class Loop:
     stepper: Stepper
     checkpoints: Checkpoints
     telemetry: Telemetry
+    boundary: Boundary
     report: Callable[[dict[str, Any]], None]
+    interrupted: bool = field(default=False, init=False)
 
     def run(self) -> Cursor:
-        """Train to the end, or on from the latest checkpoint; return where the run ended. A collective."""
+        """Train to the end, or on from the latest checkpoint; return where the run ended or stopped. A collective."""
         cursor = self.checkpoints.load("LATEST", self.stepper, self.assignment) or Cursor()
+        self.boundary.saved(cursor.step)
         while True:
             stage = self.assignment.stages[cursor.stage]
             cursor = self._run_stage(stage, cursor)
-            if cursor.stage + 1 == len(self.assignment.stages):
+            if self.interrupted or cursor.stage + 1 == len(self.assignment.stages):
+                self.checkpoints.settle()
                 return cursor
             self.checkpoints.keep_best(stage.name)
             cursor = cursor.next_stage()
@@ -46,35 +54,60 @@ class Loop:
     def _run_stage(self, stage: Stage, cursor: Cursor) -> Cursor:
         while cursor.stage_epochs < stage.epochs and cursor.evaluations_since_best < self.config.patience:
             cursor = self._run_epoch(stage, cursor)
+            if self.interrupted:
+                break
             if cursor.stage_epochs % self.config.evaluate_every == 0 or cursor.stage_epochs == stage.epochs:
                 cursor = self._select(stage, cursor)
         return cursor
 
     def _run_epoch(self, stage: Stage, cursor: Cursor) -> Cursor:
-        self.stepper.begin_epoch()
+        if not cursor.epoch_step:
+            self.stepper.begin_epoch()
         prepared = self.assignment.begin_epoch(cursor)
         if prepared:
             self.telemetry.log(cursor.step, cursor.epoch, prepared)
         interval = _Interval()
         batches = prefetch(self.assignment.batches(cursor))
         lr = 0.0
-        while True:
+        while not self.interrupted:
             with self.stepper.stopwatch.phase("data"):
                 following = next(batches, None)
             if following is None:
                 break
             drawn, moment = following
             lr = self._learning_rate(stage, cursor)
-            result = self.stepper.step(drawn.batch, moment, lr)
+            result = self.stepper.step(drawn.batch, moment, lr, self._votes())
             _require_finite(result, cursor)
             interval.add(drawn, result)
             cursor = replace(cursor, step=cursor.step + 1, epoch_step=cursor.epoch_step + 1)
             if cursor.step % self.config.log_every == 0:
                 self._log(cursor, interval, lr)
                 interval = _Interval()
+            self._pause(cursor, result)
         if interval.results:
             self._log(cursor, interval, lr)
+        if self.interrupted:
+            return cursor
         return replace(cursor, epoch=cursor.epoch + 1, epoch_step=0)
+
+    def _votes(self) -> Sequence[float]:
+        return self.boundary.votes(in_flight=self.checkpoints.in_flight, is_writing=self.checkpoints.is_writing)
+
+    def _pause(self, cursor: Cursor, result: StepResult) -> None:
+        """Do between two steps what the workers have agreed on. A collective."""
+        ends_epoch = cursor.epoch_step == self.assignment.steps_in_epoch()
+        decision = self.boundary.decide(result.votes, cursor.step, ends_epoch=ends_epoch)
+        if decision.publish:
+            self.checkpoints.settle()
+        if decision.save:
+            self._save(cursor, best=False)
+        if decision.urgent:
+            self.checkpoints.settle()
+        self.interrupted = decision.stop
+
+    def _save(self, cursor: Cursor, *, best: bool) -> None:
+        self.checkpoints.save(cursor, self.stepper, self.assignment, best=best)
+        self.boundary.saved(cursor.step)
 
     def _learning_rate(self, stage: Stage, cursor: Cursor) -> float:
         # By epoch and the part of it that is done: an epoch may grow while a stage goes on.
@@ -98,7 +131,7 @@ class Loop:
         else:
             cursor = replace(cursor, evaluations_since_best=cursor.evaluations_since_best + 1)
         is_best = cursor.best_step == cursor.step
-        self.checkpoints.save(cursor, self.stepper, self.assignment, best=is_best)
+        self._save(cursor, best=is_best)
         record = {
             "stage": stage.name,
             "dev": dev,

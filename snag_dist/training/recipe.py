@@ -16,6 +16,7 @@ from snag_dist.store.extract import FeatureConfig
 from snag_dist.store.ingest import IngestConfig
 from snag_dist.store.missing import MissingConfig
 from snag_dist.store.stream import ResidencyConfig
+from snag_dist.training.checkpoint import CheckpointConfig
 from snag_dist.training.engine import EngineConfig
 from snag_dist.training.schedule import ScheduleConfig
 
@@ -41,6 +42,8 @@ class TrainConfig(Config):
     """Epochs between evaluations of the dev split; each writes a checkpoint."""
     patience: int = Field(default=10, ge=1)
     """Evaluations without a better dev MRR after which the run stops."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints between evaluations, and how many stay."""
     log_every: int = Field(default=20, ge=1)
     """Steps in a log interval."""
     fanout: int | None = Field(default=None, ge=1)
@@ -94,6 +97,11 @@ class ClusterConfig(Config):
     """CPUs a worker reserves in Ray. Below one by default: Ray Data must have room beside the workers."""
     threads_per_worker: int = Field(default=0, ge=0)
     """Threads of a worker's arithmetic; 0 shares the node's CPUs among its workers."""
+    max_failures: int = Field(default=3, ge=0)
+    """Times that dead workers are started anew, from the last checkpoint, before the run fails. Nodes that a cloud
+    takes back with a notice are not counted."""
+    timeout_seconds: int = Field(default=1800, ge=1)
+    """Longest wait of a worker for the others, in any exchange between them."""
     use_gpu: bool = False
     """One GPU a worker."""
     address: str | None = None

@@ -1,7 +1,8 @@
 """Where a run keeps its files; the folder alone is enough to continue or to evaluate it.
 
 config.json           the resolved recipe
-run.json              what the run belongs to (store fingerprint, versions), and how far it is
+run.json              what the run belongs to (store fingerprint, versions), how far it is, restarts and warnings
+stop                  while it is there, the run is asked to stop at the next step
 log.jsonl             one line per log interval
 tensorboard/          the same as scalars
 checkpoints/          step-00000123/, LATEST, BEST (see snag_dist.training.checkpoint)
@@ -56,6 +57,11 @@ class RunFolder:
         """Weights of the modalities under the best checkpoint."""
         return self.path / "weights.json"
 
+    @property
+    def stop(self) -> Path:
+        """Asks the run to stop, by being there."""
+        return self.path / "stop"
+
     def metrics(self, split: str) -> Path:
         """Evaluation report of a split."""
         return self.path / f"metrics-{split}.json"
@@ -84,6 +90,14 @@ class RunFolder:
     def write_status(self, **changes: Any) -> None:
         """Change some fields of the status, in one replacement of the file."""
         write_json(self.status, {**self.read_status(), **changes})
+
+    def add_warning(self, text: str) -> None:
+        """Keep a warning with the run, for everyone who looks at it."""
+        self.write_status(warnings=[*self.read_warnings(), text])
+
+    def read_warnings(self) -> list[str]:
+        """Read the warnings of the run so far, the oldest first."""
+        return self.read_status().get("warnings", [])
 
 
 def write_json(path: Path, tree: Any) -> None:

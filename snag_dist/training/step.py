@@ -5,7 +5,7 @@ ids -> owners -> rows and features -> noise -> encode -> codes travel -> score, 
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -128,12 +128,14 @@ class StepResult:
         terms: of the loss, likewise.
         gradient_norm: over dense parameters and rows, before clipping.
         num_rows: distinct rows read, summed over owners.
+        votes: what workers said beside the step, summed over them.
     """
 
     loss: float
     terms: Mapping[str, float]
     gradient_norm: float
     num_rows: int
+    votes: tuple[float, ...] = ()
 
 
 class Stepper:
@@ -173,13 +175,24 @@ class Stepper:
         """Refresh what holds for an epoch: the statistics of the rows, for the noise on them. A collective."""
         self._row_statistics = self.table.column_statistics()
 
-    def step(self, batch: Batch, moment: Moment, lr: float) -> StepResult:
+    def epoch_state(self) -> dict[str, Tensor]:
+        """What `begin_epoch` measured, for a checkpoint in the middle of an epoch; equal on every worker."""
+        known = self._row_statistics
+        return {} if known is None else {"rows/mean": known.mean, "rows/std": known.std}
+
+    def load_epoch_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `epoch_state` gave, in the place of `begin_epoch`."""
+        device = self.table.rows.device
+        self._row_statistics = ColumnStatistics(state["rows/mean"].to(device), state["rows/std"].to(device))
+
+    def step(self, batch: Batch, moment: Moment, lr: float, votes: Sequence[float] = ()) -> StepResult:
         """Take one step. A collective.
 
         Args:
             batch: this worker's slice.
             moment: of training.
             lr: learning rate of dense parameters; rows use it times their own scale.
+            votes: what this worker says beside the step, as many numbers on every worker; added up over them.
         """
         with self.stopwatch.phase("exchange"):
             plan = self.module.plan(batch, moment)
@@ -194,7 +207,7 @@ class Stepper:
             self.engine.backward(report.loss * self._group.size)
         with self.stopwatch.phase("step"):
             grad = torch.zeros_like(rows) if rows.grad is None else rows.grad / self._group.size
-            totals = self._total(report, grad, len(plan.rows))
+            totals = self._total(report, grad, len(plan.rows), votes)
             norm = float((totals[0] + self.engine.squared_norm()).sqrt())
             loss = float(totals[1])
             if np.isfinite(loss) and np.isfinite(norm):
@@ -202,14 +215,16 @@ class Stepper:
                 self.table.step(plan.rows, grad * factor if factor < 1.0 else grad, lr, moment.step)
                 self.engine.step(lr, factor)
                 self.module.after_step()
-        terms = {name: float(value) for name, value in zip(report.terms, totals[3:], strict=True)}
-        return StepResult(loss, terms, norm, int(totals[2]))
+        rest: list[float] = totals[3:].tolist()
+        terms = dict(zip(report.terms, rest, strict=False))
+        return StepResult(loss, terms, norm, int(totals[2]), tuple(rest[len(terms) :]))
 
-    def _total(self, report: LossReport, grad: Tensor, num_rows: int) -> Tensor:
-        # One small all-reduce for everything a step reports: row norm, loss, rows, terms.
+    def _total(self, report: LossReport, grad: Tensor, num_rows: int, votes: Sequence[float]) -> Tensor:
+        # One small all-reduce for everything a step reports: row norm, loss, rows, terms, votes.
         values = [grad.to(torch.float64).square().sum(), report.loss.detach().to(torch.float64)]
         values.append(torch.tensor(float(num_rows), dtype=torch.float64, device=grad.device))
         values += [term.to(torch.float64) for term in report.terms.values()]
+        values += torch.tensor(votes, dtype=torch.float64, device=grad.device).unbind()
         return self._group.sum(torch.stack(values))
 
 

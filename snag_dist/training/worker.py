@@ -4,9 +4,10 @@ In production the context comes from Ray Train; a test or a benchmark fills it i
 exchange are the same either way.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import StreamPlan
 from snag_dist.training.alignment import AlignmentAssignment
 from snag_dist.training.assignment import Assignment, Stage, Workplace
+from snag_dist.training.boundary import Boundary, Notices
 from snag_dist.training.checkpoint import Checkpoints, best_of
 from snag_dist.training.completion import CompletionAssignment
 from snag_dist.training.loop import Loop
@@ -28,6 +30,8 @@ from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import Stepper
 from snag_dist.training.telemetry import Telemetry
+
+logger = logging.getLogger("snag_dist")
 
 Ids = NDArray[np.int64]
 
@@ -48,6 +52,7 @@ class WorkerContext:
             cut.
         report: tells the controller how the run stands; a barrier.
         threads: of this worker's arithmetic.
+        notices: where it hears that it must not go on.
     """
 
     group: Group
@@ -55,6 +60,7 @@ class WorkerContext:
     triples: Ids | None = None
     stream: tuple[Iterator[Ids], StreamPlan] | None = None
     threads: int = 1
+    notices: Notices = field(default_factory=Notices)
 
 
 class Worker:
@@ -92,19 +98,40 @@ class Worker:
             clip_norm=recipe.train.clip_norm,
             micro_batch=-(-recipe.train.batch_size // self._group.size),
         )
-        self.checkpoints = Checkpoints(self._folder.checkpoints, self.partition, self._group, store.fingerprint)
+        self.checkpoints = Checkpoints(
+            self._folder.checkpoints,
+            self.partition,
+            self._group,
+            store.fingerprint,
+            recipe.train.checkpoint,
+            warn=self._warn,
+        )
 
-    def train(self) -> dict[str, Any]:
+    def _warn(self, text: str) -> None:
+        logger.warning(text)
+        self._folder.add_warning(text)
+
+    def train(self) -> dict[str, Any] | None:
         """Train, select on dev, and score the test split once, with the best checkpoint of each stage. A collective.
 
         Returns:
-            The evaluation report of the test split, as a plain tree; the same on every worker.
+            The evaluation report of the test split, as a plain tree; the same on every worker. None if the run was
+            asked to stop: it has a checkpoint, and goes on from there.
         """
         telemetry = Telemetry(self._folder, self._group.rank)
         assignment = self.assignment
-        loop = Loop(self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, self._context.report)
-        end = loop.run()
-        telemetry.close()
+        boundary = Boundary(self.recipe.train.checkpoint, self._group.rank, self._context.notices)
+        loop = Loop(
+            self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report
+        )
+        try:
+            end = loop.run()
+        finally:
+            telemetry.close()
+        if loop.interrupted:
+            if self._group.rank == 0:
+                self._folder.write_status(state="interrupted", epochs=end.epoch, steps=end.step)
+            return None
         for stage in assignment.stages[:-1]:
             self._score(best_of(stage.name), "test", stage)
         report = self._score("BEST", "test", assignment.stages[-1])

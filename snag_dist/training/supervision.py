@@ -1,0 +1,85 @@
+"""What the driver sees of the workers while they run: deaths, restarts, and warnings that must not be missed."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ray.train import UserCallback
+
+from snag_dist.errors import find_user_error
+from snag_dist.training.run_folder import RunFolder
+
+logger = logging.getLogger("snag_dist")
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.5
+
+
+class RestartCounter(UserCallback):
+    """Called by Ray Train's controller when workers fail: counts what is started anew, and ends what cannot be cured.
+
+    Ray Train would start workers anew after any error; one that is the user's to mend would only come again.
+    """
+
+    def __init__(self, folder: RunFolder, max_failures: int, *, counts: bool):
+        """Look after a run; `counts` is whether restarts are kept in its status."""
+        self._folder = folder
+        self._left = max_failures
+        self._counts = counts
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """See `UserCallback.after_exception`."""
+        for error in worker_exceptions.values():
+            cause = find_user_error(error)
+            if cause is not None:
+                raise cause
+        if not self._left or not self._counts:
+            return
+        self._left -= 1
+        number = self._folder.read_status().get("restarts", 0) + 1
+        self._folder.write_status(restarts=number)
+        rank, error = min(worker_exceptions.items())
+        words = next(iter(str(error).splitlines()), "")
+        self._folder.add_warning(
+            f"restart {number}: worker {rank} failed with {type(error).__name__} ({words}); all workers are started "
+            "anew and go on from the last checkpoint"
+        )
+
+
+def wait(work: Callable[[], T], folder: RunFolder) -> T:
+    """Call something that takes as long as the run, show the run's warnings when they come, and all of them at the end.
+
+    The work is done in another thread, so that signals to this one are free for the run: Ray Train would answer SIGINT
+    by ending the workers at once.
+
+    Raises:
+        Exception: whatever the work raises.
+    """
+    seen = len(folder.read_warnings())
+    shown = seen
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="fit", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+        for text in folder.read_warnings()[shown:]:
+            logger.warning(text)
+            shown += 1
+    warnings = folder.read_warnings()[seen:]
+    if warnings:
+        logger.warning("%s: %d warning(s) while it ran, kept in run.json:", folder.path.name, len(warnings))
+        for text in warnings:
+            logger.warning("  %s", text)
+    if errors:
+        raise errors[0]
+    return results[0]

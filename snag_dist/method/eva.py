@@ -38,6 +38,10 @@ class EvaObjective(AlignmentObjective):
         """See `AlignmentObjective.joint`."""
         return self.mix(views.tokens.detach(), views.present)
 
+    def weights(self, views: EntityViews) -> Tensor:
+        """See `AlignmentObjective.weights`: those of the joint code, the same for all entities."""
+        return self.mix.shares(views.present)
+
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """See `AlignmentObjective.forward`."""
         config = self._config

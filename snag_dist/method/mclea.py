@@ -44,6 +44,10 @@ class McleaObjective(AlignmentObjective):
         """See `AlignmentObjective.joint`."""
         return self.mix(views.tokens, views.present)
 
+    def weights(self, views: EntityViews) -> Tensor:
+        """See `AlignmentObjective.weights`: those of the joint code, the same for all entities."""
+        return self.mix.shares(views.present)
+
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """See `AlignmentObjective.forward`."""
         config, share = self._config, (stop - start) / len(left.tokens)

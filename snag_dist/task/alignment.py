@@ -76,6 +76,10 @@ class AlignmentObjective(nn.Module, ABC):
     def joint(self, views: EntityViews) -> Tensor:
         """Codes (N, P) by which entities are compared, with cosine, in evaluation and in mining."""
 
+    def weights(self, views: EntityViews) -> Tensor:
+        """What each token weighs in an entity, (N, M), for reports: its own confidence, where a method has one."""
+        return views.confidence
+
     @abstractmethod
     def forward(self, left: EntityViews, right: EntityViews, start: int, stop: int) -> LossReport:
         """Cost of a slice of a batch.
@@ -176,6 +180,10 @@ class AlignmentTask(nn.Module):
     def codes(self, views: EntityViews) -> Tensor:
         """Joint codes (N, P) for evaluation and mining; compare them with cosine."""
         return self.objective.joint(views)
+
+    def weights(self, views: EntityViews) -> Tensor:
+        """See `AlignmentObjective.weights`."""
+        return self.objective.weights(views)
 
     def loss(self, packed: Tensor, batch: AlignmentBatch) -> LossReport:
         """Cost of a slice, scaled so that the slices of all workers add up to the loss of the global batch.

@@ -90,7 +90,7 @@ class AlignmentScoring:
             vectors, present = gather_features(block, place.features, device)
             span = slice(int(block[0]) - first, int(block[-1]) + 1 - first)
             views = task.encode(graph[span], EntityInputs(block.to(device), graph[span], vectors, present), None)
-            parts.append(Encoded(task.codes(views), views.confidence, mark_present(present, len(block))))
+            parts.append(Encoded(task.codes(views), task.weights(views), mark_present(present, len(block))))
         task.train(was_training)
         return Encoded.join(parts)
 

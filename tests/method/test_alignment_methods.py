@@ -133,6 +133,13 @@ class TestEveryMethod:
         assert codes[0].shape[0] == NUM
         assert not torch.equal(cost(noisy, inputs(), whole_batch()), cost(plain, inputs(), whole_batch()))
 
+    def test_weights_of_present_tokens_add_up_to_one(self, config: Any) -> None:
+        task = make(config)
+        views = task.encode_graph(inputs(), graph(), None)
+        weights = task.weights(views)
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(NUM, dtype=weights.dtype))
+        assert not weights[~views.present].any()
+
     def test_training_brings_pairs_together(self, config: Any) -> None:
         task, rows = make(config, noise={"kind": "none"}), inputs().rows.clone().requires_grad_()
         optimizer = torch.optim.Adam([rows, *task.parameters()], lr=0.05)

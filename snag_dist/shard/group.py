@@ -106,7 +106,9 @@ class Group:
         try:
             yield
         except RuntimeError as error:
+            # Its first sentence; what gloo adds is advice.
+            words = str(error).splitlines()[0].partition(". ")[0]
             raise CollectiveError(
-                f"rank {self.rank} of {self.size}: {operation} did not end: {str(error).splitlines()[0]}; another "
-                "worker died, or did not come within cluster.timeout_seconds"
+                f"rank {self.rank} of {self.size}: {operation} did not end: {words}; another worker died, or did not "
+                "come within cluster.timeout_seconds"
             ) from error

@@ -10,6 +10,8 @@ scoring      codes of all entities and exact ranks of a split
 schedule     learning rate by step
 engine       the only door to DeepSpeed
 checkpoint   what a run needs to go on
-telemetry    progress bar, log lines, TensorBoard
+telemetry    log lines, TensorBoard, and what else a run records to (recorder)
+gauges       numbers of a run for Prometheus, through Ray
+trackers     MLflow, Weights & Biases
 run_folder   where a run keeps its files
 """

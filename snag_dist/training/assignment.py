@@ -120,12 +120,14 @@ class Assignment(ABC):
     Attributes:
         stages: in their order, at least one; the last one gives the run's result.
         unit: what a batch is counted in, for the log.
+        num_candidates: that an example of it is scored against; 0 where that is not fixed.
         module: what the engine trains.
         table: the learned rows this worker owns.
     """
 
     stages: tuple[Stage, ...]
     unit: str
+    num_candidates: int = 0
     module: DistributedTask
     table: EntityTable
 

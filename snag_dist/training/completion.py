@@ -120,6 +120,7 @@ class CompletionAssignment(Assignment):
         assert isinstance(method, CompletionMethod)
         self.stages = (Stage("plain", recipe.train.epochs),)
         self._place = place
+        self.num_candidates = method.negatives.num * (2 if method.negatives.sides == "both" else 1)
         task = method.build_completion(place.facts, recipe.seed)
         self.table = place.build_table(method.encoder.width, InitialRows("uniform", task.scorer.entity_bound))
         adversary = method.build_adversary(place.facts, recipe.seed)

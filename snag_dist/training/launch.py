@@ -20,6 +20,7 @@ import ray.train
 import ray.train.torch
 import torch
 from numpy.typing import NDArray
+from ray._private.services import canonicalize_bootstrap_address
 
 from snag_dist.config import validate
 from snag_dist.errors import ConfigError, Interrupted, ResourceError, find_user_error
@@ -43,6 +44,7 @@ from snag_dist.training.progress import follow
 from snag_dist.training.recipe import ClusterConfig, Recipe
 from snag_dist.training.run_folder import RunFolder, write_json
 from snag_dist.training.supervision import RestartCounter, wait
+from snag_dist.training.trackers import check_packages
 from snag_dist.training.worker import Worker, WorkerContext, check_store, open_features, share_threads
 
 logger = logging.getLogger("snag_dist")
@@ -68,6 +70,7 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
     folder = RunFolder(recipe.run_path)
     check_store(store, folder)
     open_features(recipe, store, (0, store.num_entities))
+    check_packages(recipe.telemetry)
     residency = choose_residency(recipe.train.residency, store.manifest.num_triples["train"])
     streamed = split is None and residency == "stream" and recipe.task == "completion"
     check_resources(recipe.cluster, streamed=streamed)
@@ -223,6 +226,9 @@ def connect(cluster: ClusterConfig) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if cluster.address in (None, "local") and _starts_ray(cluster.address):
+        # Its servers, that of the metrics among them, are for this machine alone.
+        options["_node_ip_address"] = "127.0.0.1"
     try:
         ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -230,6 +236,11 @@ def connect(cluster: ClusterConfig) -> None:
             f"cluster.address: expected a running Ray cluster, got {cluster.address!r}: "
             f"{str(error).splitlines()[0]}; start it or unset cluster.address"
         ) from error
+
+
+def _starts_ray(address: str | None) -> bool:
+    """Whether `ray.init` would start Ray on this machine; it joins a cluster of the environment where there is one."""
+    return canonicalize_bootstrap_address(address) is None  # pyright: ignore[reportArgumentType]
 
 
 def check_resources(cluster: ClusterConfig, *, streamed: bool) -> None:

@@ -19,6 +19,7 @@ from snag_dist.store.stream import ResidencyConfig
 from snag_dist.training.checkpoint import CheckpointConfig
 from snag_dist.training.engine import EngineConfig
 from snag_dist.training.schedule import ScheduleConfig
+from snag_dist.training.trackers import TelemetryConfig
 
 
 class TrainConfig(Config):
@@ -143,6 +144,8 @@ class Recipe(Config):
     """Exact ranking."""
     cluster: ClusterConfig = ClusterConfig()
     """Where it runs."""
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """Where its numbers go, beside the run folder."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Runs beside this one, by name: dotted field to value. Each is trained as `name-variant`, on the same store."""
 

@@ -118,8 +118,8 @@ class Worker:
             The evaluation report of the test split, as a plain tree; the same on every worker. None if the run was
             asked to stop: it has a checkpoint, and goes on from there.
         """
-        telemetry = Telemetry(self._folder, self._group.rank)
         assignment = self.assignment
+        telemetry = Telemetry(self._folder, self._group, self.recipe, assignment.num_candidates)
         boundary = Boundary(self.recipe.train.checkpoint, self._group.rank, self._context.notices)
         loop = Loop(
             self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report

@@ -18,4 +18,4 @@ EOF
 trap 'rm -f local.env' EXIT
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$token"
 # Port 0 lets the agent that takes jobs find a free one: another Ray of this machine may hold the usual one.
-ray start --head --block --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0
+ray start --head --block --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0

@@ -21,6 +21,7 @@ from snag_dist.method.facts import GraphFacts
 from snag_dist.model.encoder import Encoder, ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.model.fusion import Fused
+from snag_dist.names import is_plain
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.manifest import hash_file
 from snag_dist.store.opened import Store, open_store
@@ -185,6 +186,11 @@ def find_checkpoint(folder: RunFolder, store: Store) -> Path:
             f"{folder.checkpoints}: expected a best checkpoint, found none; train the run to its first evaluation "
             "(train.evaluate_every epochs)"
         )
+    if not is_plain(name):
+        raise CheckpointError(
+            f"{folder.checkpoints / 'BEST'}: expected the name of a checkpoint beside it, got {name!r}; write "
+            "the name of one into it"
+        )
     checkpoint = folder.checkpoints / name
     path = checkpoint / "manifest.json"
     if not path.is_file():
@@ -196,6 +202,10 @@ def find_checkpoint(folder: RunFolder, store: Store) -> Path:
             "use the store of the run"
         )
     for file, record in manifest["files"].items():
+        if not is_plain(file):
+            raise CheckpointError(
+                f"{path}: files: expected names of files beside it, got {file!r}; point BEST elsewhere"
+            )
         if not (checkpoint / file).is_file() or hash_file(checkpoint / file) != record["sha256"]:
             raise CheckpointError(
                 f"{checkpoint / file}: expected sha256 {record['sha256'][:12]}, the file is missing or damaged; "

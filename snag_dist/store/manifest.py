@@ -18,6 +18,7 @@ import pydantic
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
+from snag_dist.names import is_plain, stays_inside
 from snag_dist.store.schema import FORMAT_VERSION, MANIFEST, FeatureDtype
 
 _CHUNK_BYTES = 1 << 22
@@ -214,8 +215,8 @@ def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> Manife
         remedy: how to make the folder anew; it ends the messages.
 
     Raises:
-        DataError: the manifest is missing, is not one, or has another format version; a file is missing or
-            has another size.
+        DataError: the manifest is missing, is not one, or has another format version; it names what lies outside the
+            folder; a file is missing or has another size.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -234,6 +235,7 @@ def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> Manife
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: field {field}: {first['msg']}; {remedy}") from error
+    _check_names(manifest, path, remedy)
     for name, record in manifest.files.items():
         file = folder / name
         size = file.stat().st_size if file.is_file() else None
@@ -241,6 +243,16 @@ def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> Manife
             found = "none" if size is None else f"{size} bytes"
             raise DataError(f"{file}: expected {record.num_bytes} bytes, found {found}; {remedy}")
     return manifest
+
+
+def _check_names(manifest: StoreManifest | FeatureManifest | MissingManifest, path: Path, remedy: str) -> None:
+    outside = [name for name in manifest.files if not stays_inside(name)]
+    if outside:
+        raise DataError(f"{path}: files: expected paths below the folder, got {outside[0]!r}; {remedy}")
+    splits = manifest.num_triples if isinstance(manifest, StoreManifest) else ()
+    strange = [split for split in splits if not is_plain(split)]
+    if strange:
+        raise DataError(f"{path}: num_triples: expected plain names of splits, got {strange[0]!r}; {remedy}")
 
 
 def hash_source(path: Path) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import DataError
 from snag_dist.kg.graph import COLUMNS
+from snag_dist.names import is_plain
 from snag_dist.random import Stream
 from snag_dist.shard.partition import shard_bounds
 from snag_dist.store.feature_report import FeatureReport
@@ -188,7 +189,7 @@ class Store:
                 was made for another store.
         """
         folder = self.feature_folder(modality)
-        if not folder.is_dir():
+        if not is_plain(modality) or not folder.is_dir():
             have = ", ".join(self.modalities()) or "none"
             raise DataError(
                 f"{folder}: the store has no features for modality {modality!r} (it has: {have}); "

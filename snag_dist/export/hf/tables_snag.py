@@ -1,6 +1,7 @@
 """The per-entity tables of an export, mapped: learned rows, codes, tokens, confidence, mask."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 INDEX = "entities.safetensors.index.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class EntityTables:
@@ -18,11 +20,17 @@ class EntityTables:
     Args:
         index: the index file, as a plain tree.
         find: from the name of a file of the export to its path on this machine.
+
+    Raises:
+        ValueError: the index names what does not lie beside it.
     """
 
     def __init__(self, index: Mapping[str, Any], find: Callable[[str], str]):
         self._find = find
         self._files: list[str] = index["files"]
+        outside = [file for file in self._files if not _PLAIN_NAME.fullmatch(file)]
+        if outside:
+            raise ValueError(f"{INDEX}: files: expected names of files beside it, got {outside[0]!r}; export again")
         self._starts = torch.tensor([*index["first_rows"], index["metadata"]["num_entities"]])
         self._columns = set(index["columns"])
         self._open: dict[int, dict[str, Tensor]] = {}

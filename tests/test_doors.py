@@ -15,9 +15,13 @@ from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.export.hf.tables_snag import INDEX, open_tables
 from snag_dist.export.source import find_checkpoint
 from snag_dist.names import is_plain, stays_inside
+from snag_dist.shard.group import Group
+from snag_dist.shard.partition import Partition
 from snag_dist.store.encoders.weights import find_model
 from snag_dist.store.manifest import FileRecord, StoreManifest, hash_file, read_manifest, write_manifest
 from snag_dist.store.opened import Store
+from snag_dist.training.checkpoint_versions import Versions
+from snag_dist.training.cursor import read_cursor
 from snag_dist.training.recipe import load_recipe
 from snag_dist.training.run_folder import RunFolder
 
@@ -192,6 +196,20 @@ def test_a_pointer_names_a_checkpoint_beside_it(name: str, tmp_path: Path) -> No
         f"{folder.checkpoints}/BEST: expected the name of a checkpoint beside it, got {name!r}; write the name of one "
         "into it"
     )
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/elsewhere"])
+def test_a_run_goes_on_from_a_checkpoint_of_its_own(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for pointer in ("LATEST", "BEST"):
+        (folder / pointer).write_text(name + "\n")
+    assert read_cursor(folder) is None
+    versions = Versions(folder, Partition(10, 1, 1), Group(), "f" * 64, warn=lambda text: None)
+    with pytest.raises(CheckpointError, match=f"LATEST: expected step-NUMBER, found '{name}'"):
+        versions.choose()
+    with pytest.raises(CheckpointError, match=f"BEST: expected step-NUMBER, found '{name}'"):
+        versions.named("BEST")
 
 
 @pytest.mark.parametrize("file", ["../evil.safetensors", "/evil.safetensors"])

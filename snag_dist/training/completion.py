@@ -120,7 +120,7 @@ class CompletionAssignment(Assignment):
         assert isinstance(method, CompletionMethod)
         self.stages = (Stage("plain", recipe.train.epochs),)
         self._place = place
-        self.num_candidates = method.negatives.num * (2 if method.negatives.sides == "both" else 1)
+        self.num_candidates = count_candidates(method, place.store.num_entities)
         task = method.build_completion(place.facts, recipe.seed)
         self.table = place.build_table(method.encoder.width, InitialRows("uniform", task.scorer.entity_bound))
         adversary = method.build_adversary(place.facts, recipe.seed)
@@ -186,6 +186,15 @@ class CompletionAssignment(Assignment):
         """See `Assignment.load_state`."""
         if self._opponent is not None:
             self._opponent.load_state(state)
+
+
+def count_candidates(method: CompletionMethod, num_entities: int) -> int:
+    """Return how many candidates a training triple is scored against, its queries together."""
+    if isinstance(method.loss, AllEntitiesConfig):
+        num, sides = num_entities, method.loss.sides
+    else:
+        num, sides = method.negatives.num, method.negatives.sides
+    return num * (2 if sides == "both" else 1)
 
 
 def draw_dev(triples: Ids, limit: int, seed: int) -> Ids:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snag_dist.training.checkpoint_files import name_of_step, read_pointer
+from snag_dist.training.checkpoint_files import is_name, name_of_step, read_pointer
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cursor:
 def read_cursor(folder: Path) -> Cursor | None:
     """Cursor of the latest checkpoint in a folder of checkpoints; None before the first."""
     name = read_pointer(folder / "LATEST")
-    return None if name is None else cursor_of(folder / name)
+    return None if name is None or not is_name(name) else cursor_of(folder / name)
 
 
 def cursor_of(folder: Path) -> Cursor:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from snag_dist.errors import ConfigError
+from snag_dist.method.snag import SnagConfig
 from snag_dist.shard.group import Group
+from snag_dist.training.completion import count_candidates
 from snag_dist.training.gauges import GAUGES, read_gauges
 from snag_dist.training.recipe import Recipe, load_recipe
 from snag_dist.training.recorder import flatten
@@ -62,6 +64,21 @@ def test_an_interval_is_joined_by_bytes_and_candidates(tmp_path: Path) -> None:
     assert "exchange_bytes" not in evaluation
     assert evaluation["dev"] == EVALUATION["dev"]
     assert list(folder.tensorboard.glob("events.*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["method.negatives.num=64"], 64),
+        (["method.negatives.num=64", "method.negatives.sides=both"], 128),
+        (["method.loss.kind=all_entities"], 2000),
+        (["method.loss.kind=all_entities", "method.loss.sides=bernoulli"], 1000),
+    ],
+)
+def test_candidates_of_a_triple(overrides: list[str], expected: int) -> None:
+    method = recipe_with(*overrides).method
+    assert isinstance(method, SnagConfig)
+    assert count_candidates(method, 1000) == expected
 
 
 def test_only_rank_0_writes(tmp_path: Path) -> None:

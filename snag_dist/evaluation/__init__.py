@@ -11,4 +11,6 @@ comparison         runs side by side: mean and deviation over seeds, what may be
 comparison_table   the same as the papers print it, on a terminal and as CSV
 comparison_plots   robustness, weights by presence, ablations
 comparison_page    all of it as one HTML page
+page               what any such page looks like
+plot_style         what any picture of a report looks like
 """

@@ -1,6 +1,5 @@
 """A comparison as one HTML page that needs nothing else: tables, settings, plots inside it."""
 
-import base64
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -19,26 +18,10 @@ from snag_dist.evaluation.comparison_table import (
     unfinished_lines,
     write_mean,
 )
+from snag_dist.evaluation.page import embed_picture, lay_out_page
 
 TABLE_CSV = "table.csv"
 TABLE_HTML = "table.html"
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-div.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; }
-th.name, td.name { text-align: left; }
-thead tr:last-child th { border-bottom: 1px solid #222; }
-th.group { text-align: center; border-bottom: 1px solid #aaa; }
-table { border-top: 2px solid #222; border-bottom: 2px solid #222; }
-tr.stage td { border-top: 1px solid #aaa; }
-td.note, th.note { color: #666; font-size: .85em; }
-ol, p.note { color: #444; font-size: .9em; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { font-weight: 600; }
-summary { cursor: pointer; margin-top: 1.5rem; }
-"""
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -71,18 +54,13 @@ def to_html(comparison: Comparison) -> str:
         inside = "\n".join(part for grid in others for part in _section(grid))
         body.append(f"<details><summary>Other ways of asking ({len(others)})</summary>\n{inside}\n</details>")
     for title, png in draw_plots(comparison).items():
-        data = base64.b64encode(png).decode()
-        words = escape(title)
-        body.append(
-            f'<figure><figcaption>{words}</figcaption><img alt="{words}" src="data:image/png;base64,{data}"></figure>'
-        )
+        body.append(embed_picture(title, png))
     body += [f'<p class="note">{escape(line)}</p>' for line in unfinished_lines(comparison)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Comparison of runs</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>Comparison of runs</h1>\n"
-        '<p class="note">Realistic ranks; mean ± sample standard deviation over seeds (none for one seed); bold: the '
-        "highest mean of a column.</p>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+    note = (
+        "Realistic ranks; mean ± sample standard deviation over seeds (none for one seed); bold: the highest mean of a "
+        "column."
     )
+    return lay_out_page("Comparison of runs", note, body)
 
 
 def _section(grid: Grid) -> Iterator[str]:

@@ -1,24 +1,20 @@
 """A comparison as pictures: robustness to missing modalities, weights by presence, ablations.
 
-Colours are those of Okabe and Ito, which people who see colours otherwise can tell apart; line and marker say the same
-once more. PNG, so that a page can hold them.
+Line and marker say once more what a colour says. PNG, so that a page can hold them.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from snag_dist.evaluation.comparison import COMPLETION, PUBLISHED, Cell, Column, Comparison, Mean, Row
 from snag_dist.evaluation.comparison_table import HEADERS, TASKS, name_row
+from snag_dist.evaluation.plot_style import GRID, INK, PALETTE, clean, new_canvas, to_png
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 _DARK = ("#0072B2", "#D55E00", "#009E73", "#4D4D4D")
 _MARKERS = "osD^vP*X"
-_ON, _OFF, _INK, _GRID = "#0072B2", "#E69F00", "#222222", "#DDDDDD"
+_ON, _OFF = "#0072B2", "#E69F00"
 _HEADLINE = {"completion": (COMPLETION, "mrr"), "alignment": (PUBLISHED, "hits@1")}
 
 
@@ -38,15 +34,15 @@ def draw_plots(comparison: Comparison) -> dict[str, bytes]:
         cells = comparison.of_task(task)
         for (dataset, modality), lines in _curves(cells).items():
             title = f"{dataset}: {_metric_name(task)} as {modality} is taken away"
-            plots[title] = _to_png(_draw_curve(lines, modality, _metric_name(task)))
+            plots[title] = to_png(_draw_curve(lines, modality, _metric_name(task)))
         for column in sorted({cell.column for cell in cells}, key=Column.order):
             here = [cell for cell in cells if cell.column == column]
             if len(here) > 1 and not column.missing:
                 title = f"{column.name}: {_metric_name(task)} by method"
-                plots[title] = _to_png(_draw_bars(here, _metric_name(task)))
+                plots[title] = to_png(_draw_bars(here, _metric_name(task)))
             weighed = [cell for cell in here if cell.weights is not None and cell.weights.patterns]
             if weighed:
-                plots[f"{column.name}: weights of modalities by presence"] = _to_png(_draw_weights(weighed))
+                plots[f"{column.name}: weights of modalities by presence"] = to_png(_draw_weights(weighed))
     return plots
 
 
@@ -71,7 +67,7 @@ def _curves(cells: Sequence[Cell]) -> dict[tuple[str, str], dict[Row, Curve]]:
 
 
 def _draw_curve(lines: Mapping[Row, Curve], modality: str, metric: str) -> Figure:
-    figure, axes = _canvas(9.0, 4.6)
+    figure, axes = new_canvas(9.0, 4.6)
     labels = list(dict.fromkeys((row.label, row.stage) for row in lines))
     # Side by side, so that the error bars of two methods do not cover each other.
     shifts = _spread(len(lines), 0.006)
@@ -94,7 +90,7 @@ def _draw_curve(lines: Mapping[Row, Curve], modality: str, metric: str) -> Figur
     axes.set_xticks(ratios, ["all\nthere is" if ratio == 1.0 else f"{ratio:g}" for ratio in ratios])
     axes.set_xlabel(f"share of entities that keep {modality}")
     axes.set_ylabel(f"{metric}, mean and std over seeds")
-    axes.grid(axis="y", color=_GRID)
+    axes.grid(axis="y", color=GRID)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
@@ -105,19 +101,19 @@ def _spread(num: int, step: float) -> list[float]:
 
 def _draw_bars(cells: Sequence[Cell], metric: str) -> Figure:
     ordered = sorted(cells, key=lambda cell: _headline(cell).mean)
-    figure, axes = _canvas(7.2, 0.9 + 0.36 * len(ordered))
+    figure, axes = new_canvas(7.2, 0.9 + 0.36 * len(ordered))
     ends: list[float] = []
     for place, cell in enumerate(ordered):
         value = _headline(cell)
         axes.barh(place, value.mean, height=0.66, color=_ON if cell.row.gmnm else _OFF)
         if value.std is not None:
-            axes.errorbar(value.mean, place, xerr=value.std, color=_INK, capsize=3, linewidth=1.2)
+            axes.errorbar(value.mean, place, xerr=value.std, color=INK, capsize=3, linewidth=1.2)
         ends.append(value.mean + (value.std or 0.0))
     for place, (cell, end) in enumerate(zip(ordered, ends, strict=True)):
         value = _headline(cell)
         deviation = "" if value.std is None else f" ±{value.std:.3f}".replace("0.", ".")
         words = f"{value.mean:.3f}".removeprefix("0") + deviation
-        axes.text(end + 0.012 * max(ends), place, words, va="center", fontsize=9, color=_INK)
+        axes.text(end + 0.012 * max(ends), place, words, va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(ordered)), [name_row(cell.row) for cell in ordered])
     axes.set_xlim(0, 1.22 * max(ends))
     axes.set_xlabel(f"{metric}, mean and std over seeds")
@@ -142,14 +138,14 @@ def _draw_weights(cells: Sequence[Cell]) -> Figure:
             for name, width in pattern.mean.items():
                 axes.barh(place, width, left=start, height=0.72, color=_colour(names, name), edgecolor="white")
                 if width >= 0.06:
-                    ink = "white" if _colour(names, name) in _DARK else _INK
+                    ink = "white" if _colour(names, name) in _DARK else INK
                     words = f"{100 * width:.0f} %"
                     axes.text(start + width / 2, place, words, ha="center", va="center", fontsize=8, color=ink)
                 start += width
         axes.set_yticks(range(len(one.patterns)), [f"{it.name}\n{it.num_entities:,}" for it in reversed(one.patterns)])
         axes.set_title(f"{name_row(cell.row)}, GMNM {'on' if cell.row.gmnm else 'off'}", loc="left", fontsize=10)
         axes.set_xlim(0, 1)
-        _clean(axes)
+        clean(axes)
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
@@ -161,21 +157,3 @@ def _draw_weights(cells: Sequence[Cell]) -> Figure:
 
 def _colour(names: Sequence[str], name: str) -> str:
     return PALETTE[names.index(name) % len(PALETTE)]
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes: Any = figure.subplots()
-    _clean(axes)
-    return figure, axes
-
-
-def _clean(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-
-
-def _to_png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
-    return file.getvalue()

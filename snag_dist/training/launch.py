@@ -8,7 +8,7 @@ the run at once. A signal to the driver becomes a checkpoint and the end of the 
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -53,15 +53,23 @@ logger = logging.getLogger("snag_dist")
 Ids = NDArray[np.int64]
 
 
-def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
+def launch(
+    recipe: Recipe,
+    split: str | None = None,
+    *,
+    score_test: bool = True,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+) -> dict[str, Any]:
     """Train a run, or score a split of a trained one, on Ray workers.
 
     Args:
         recipe: of the run; Ray is up.
         split: None trains and scores the test split at the end; else only this split is scored.
+        score_test: False leaves the test split unread at the end of training, as a search must.
+        callbacks: hear of every evaluation.
 
     Returns:
-        The evaluation report, as a plain tree.
+        The evaluation report, as a plain tree; without `score_test` what `Worker.train` returns.
 
     Raises:
         Interrupted: the run was asked to stop, and has a checkpoint to go on from.
@@ -81,12 +89,17 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
         write_json(folder.config, recipe.to_tree())
         folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
     num_steps = _count_steps(recipe, store)
-    settings: dict[str, Any] = {"recipe": recipe.to_tree(), "split": split, "streamed": streamed}
+    settings: dict[str, Any] = {
+        "recipe": recipe.to_tree(),
+        "split": split,
+        "streamed": streamed,
+        "score_test": score_test,
+    }
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
     can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
     with can_stop, follow(folder.log, num_steps, recipe.name):
-        report = _fit(recipe, store, folder, settings)
+        report = _fit(recipe, store, folder, settings, callbacks)
     if report is None:
         raise Interrupted(
             f"{folder.path}: stopped as asked after step {folder.read_status()['steps']}, with a checkpoint; the same "
@@ -95,7 +108,13 @@ def launch(recipe: Recipe, split: str | None = None) -> dict[str, Any]:
     return report
 
 
-def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any] | None:
+def _fit(
+    recipe: Recipe,
+    store: Store,
+    folder: RunFolder,
+    settings: dict[str, Any],
+    callbacks: Sequence[ray.train.UserCallback],
+) -> dict[str, Any] | None:
     cluster = recipe.cluster
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if cluster.use_gpu else {})}
     datasets: dict[str, Any] = {}
@@ -121,7 +140,7 @@ def _fit(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, An
             name="ray",
             storage_path=str(folder.path),
             failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[RestartCounter(folder, cluster.max_failures, counts=settings["split"] is None)],
+            callbacks=[RestartCounter(folder, cluster.max_failures, counts=settings["split"] is None), *callbacks],
         ),
         datasets=datasets or None,
         dataset_config=stream_data_config() if datasets else None,
@@ -166,7 +185,9 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
             notices=Notices(StopFile(RunFolder(recipe.run_path).stop).is_there, _is_preempted),
         ),
     )
-    return worker.train() if settings["split"] is None else worker.evaluate(settings["split"])
+    if settings["split"] is None:
+        return worker.train(score_test=settings["score_test"])
+    return worker.evaluate(settings["split"])
 
 
 def _is_preempted() -> bool:

@@ -111,12 +111,16 @@ class Worker:
         logger.warning(text)
         self._folder.add_warning(text)
 
-    def train(self) -> dict[str, Any] | None:
+    def train(self, *, score_test: bool = True) -> dict[str, Any] | None:
         """Train, select on dev, and score the test split once, with the best checkpoint of each stage. A collective.
 
+        Args:
+            score_test: False ends after training; the test split is not read.
+
         Returns:
-            The evaluation report of the test split, as a plain tree; the same on every worker. None if the run was
-            asked to stop: it has a checkpoint, and goes on from there.
+            The evaluation report of the test split, as a plain tree; the same on every worker. Without `score_test`
+            the epochs and the best dev MRR. None if the run was asked to stop: it has a checkpoint, and goes on from
+            there.
         """
         assignment = self.assignment
         telemetry = Telemetry(self._folder, self._group, self.recipe, assignment.num_candidates)
@@ -132,6 +136,10 @@ class Worker:
             if self._group.rank == 0:
                 self._folder.write_status(state="interrupted", epochs=end.epoch, steps=end.step)
             return None
+        if not score_test:
+            if self._group.rank == 0:
+                self._folder.write_status(state="trained", epochs=end.epoch, steps=end.step, best_step=end.best_step)
+            return {"epoch": end.epoch, "step": end.step, "best_dev_mrr": end.best_mrr}
         for stage in assignment.stages[:-1]:
             self._score(best_of(stage.name), "test", stage)
         report = self._score("BEST", "test", assignment.stages[-1])

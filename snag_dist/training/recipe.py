@@ -21,6 +21,9 @@ from snag_dist.training.engine import EngineConfig
 from snag_dist.training.schedule import ScheduleConfig
 from snag_dist.training.trackers import TelemetryConfig
 
+TUNE_SECTION = "tune"
+"""Section of a recipe file that is not the run's: how it is searched around (see snag_dist.tune)."""
+
 
 class TrainConfig(Config):
     """How long and how fast to learn."""
@@ -210,6 +213,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: the file is missing or not TOML, or a field is unknown or has a wrong value.
     """
     tree = read_recipe(path, overrides)
+    tree.pop(TUNE_SECTION, None)
     return validate(Recipe, _fill_in(tree, str(tree.get("data", ""))), str(path))
 
 

@@ -1,0 +1,14 @@
+"""Search over recipes: GMNM first, any other field of a recipe as well.
+
+space      parameters: a dotted field and the values it may take; the space that comes along
+config     what a person chooses for a sweep; how a recipe file carries it
+trial      one training of a sweep: its recipe, its folder, what is read back from it
+search     which settings are tried: grid, random, TPE over settings that stand for several seeds
+rounds     Ray Tune: trials placed, stopped early, gone on with
+outcome    settings over their seeds, the winner, and the winner without GMNM
+sweep      all of it: rounds, the test split once, best.toml, report
+toml       a plain tree as TOML
+table      the outcome on a terminal, and as CSV
+plots      the outcome as pictures
+page       the outcome as one HTML page
+"""

@@ -1,0 +1,217 @@
+"""Ray Tune: trials are placed, stopped early, and gone on with.
+
+A sweep is a sequence of rounds, each one experiment of Ray Tune. A round that was interrupted is restored; what was
+added to the sweep since then is the next round. What a trial found lies in its run folder, and only there.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import Searcher
+
+from snag_dist.errors import ResourceError, find_user_error
+from snag_dist.training.launch import check_resources, launch
+from snag_dist.training.recipe import ClusterConfig
+from snag_dist.tune.config import AshaConfig, Sweep
+from snag_dist.tune.search import METRIC
+from snag_dist.tune.trial import Trial, base_tree, read_trial
+
+logger = logging.getLogger("snag_dist")
+
+DRIVER_CPUS = 0.01
+"""CPUs of a trial's driver, which only waits for its workers: 0 is refused by Ray, 1 would starve them."""
+_FINISHED = "finished"
+
+
+@dataclass
+class Rounds:
+    """The rounds of a sweep, in `ray/` of its folder."""
+
+    sweep: Sweep
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the folder."""
+        self.path = self.sweep.path / "ray"
+
+    def go_on(self) -> None:
+        """Restore the round that was interrupted, if there is one, and run it to its end."""
+        latest = self._names()[-1:]
+        if not latest or self._is_finished(latest[0]):
+            return
+        place = str(self.path / latest[0])
+        if tune.Tuner.can_restore(place):
+            logger.info("going on with %s", latest[0])
+            self._fit(latest[0], tune.Tuner.restore(place, trainable=self._trainable(), restart_errored=True))
+        else:
+            # Interrupted before Tune wrote anything: its trials are still to be done.
+            self._finish(latest[0])
+
+    def run_listed(self, trials: Sequence[Trial], *, to_the_end: bool = False) -> None:
+        """Run a new round of trials that are known beforehand; without trials, none.
+
+        Args:
+            trials: to be done.
+            to_the_end: the scheduler stops none of them.
+        """
+        if trials:
+            listed = [
+                {"changes": dict(trial.changes), "seed": trial.seed, "compared": trial.compared} for trial in trials
+            ]
+            space = {"trial": tune.grid_search(listed)}
+            self._run(space, len(trials), num_samples=1, scheduler=None if to_the_end else self._scheduler())
+
+    def run_proposed(self, search: Searcher, num_trials: int) -> None:
+        """Run a new round of trials that a search proposes, at most so many."""
+        self._run({}, num_trials, search_alg=search, num_samples=num_trials, scheduler=self._scheduler())
+
+    def _run(self, space: dict[str, Any], num_trials: int, **choices: Any) -> None:
+        name = f"round-{len(self._names()) + 1:03d}"
+        (self.path / name).mkdir(parents=True)
+        tuner = tune.Tuner(
+            self._trainable(),
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                metric=METRIC,
+                mode="max",
+                max_concurrent_trials=self.sweep.tune.max_concurrent,
+                trial_dirname_creator=_name_directory,
+                **choices,
+            ),
+            run_config=tune.RunConfig(
+                name=name, storage_path=str(self.path), verbose=0, callbacks=[Announcer(num_trials)]
+            ),
+        )
+        self._fit(name, tuner)
+
+    def _fit(self, name: str, tuner: tune.Tuner) -> None:
+        # Tune's own handler would end an interrupted round as if its trials had been stopped by the scheduler.
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        results = tuner.fit()
+        for result in results:
+            if result.error is None and result.config:
+                asked = result.config["trial"]
+                self._mark_stopped(self.sweep.trial(asked["changes"], asked["seed"]))
+        self._finish(name)
+        errors = list(results.errors)
+        if errors and len(errors) == len(results):
+            raise find_user_error(errors[0]) or errors[0]
+
+    def _mark_stopped(self, trial: Trial) -> None:
+        """Write down that the scheduler ended a trial: it does so from outside, nothing in the run folder tells."""
+        if not read_trial(trial.folder.path).is_complete:
+            trial.folder.write_status(state="stopped", error="")
+
+    def _trainable(self) -> Callable[..., Any]:
+        base = {"base": base_tree(self.sweep.recipe), "runs": str(self.sweep.trials)}
+        return tune.with_resources(tune.with_parameters(run_trial, **base), {"CPU": DRIVER_CPUS})
+
+    def _scheduler(self) -> ASHAScheduler | None:
+        asha = self.sweep.tune.scheduler
+        if not isinstance(asha, AshaConfig):
+            return None
+        return ASHAScheduler(
+            time_attr="epoch",
+            max_t=self.sweep.budget,
+            grace_period=self.sweep.grace_epochs,
+            reduction_factor=asha.reduction_factor,
+            # The search ends when the last trial does.
+            stop_last_trials=False,
+        )
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self.path.glob("round-*") if path.is_dir())
+
+    def _is_finished(self, name: str) -> bool:
+        return (self.path / name / _FINISHED).is_file()
+
+    def _finish(self, name: str) -> None:
+        (self.path / name / _FINISHED).touch()
+
+
+def _name_directory(trial: RayTrial) -> str:
+    return trial.trial_id
+
+
+def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
+    """Train one trial: the body of a Tune trial.
+
+    Args:
+        config: `trial` with the fields of a `Trial` that are its own.
+        base: chosen part of the recipe of the sweep.
+        runs: folder of run folders.
+    """
+    asked = config["trial"]
+    trial = Trial(base, runs, asked["changes"], asked["seed"], asked["compared"])
+    trial.begin()
+    if not read_trial(trial.folder.path).is_complete:
+        try:
+            launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()])
+        except Exception as error:
+            cause = find_user_error(error) or error
+            reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+            trial.folder.write_status(state="failed", error=reason)
+            raise
+    # Nothing was reported by a run that had been trained before it was called.
+    record = read_trial(trial.folder.path)
+    tune.report({"epoch": record.epochs, METRIC: record.best})
+
+
+class Announcer(tune.Callback):
+    """A line when a trial ends."""
+
+    def __init__(self, num_trials: int):
+        """Count up to `num_trials`."""
+        self._num_trials = num_trials
+        self._num_ended = 0
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        """Say what it reached."""
+        self._say(trial, f"best dev MRR {(trial.last_result or {}).get(METRIC, float('nan')):.4f}")
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        """Say that it failed; the report has the reason."""
+        self._say(trial, "failed")
+
+    def _say(self, trial: RayTrial, words: str) -> None:
+        self._num_ended += 1
+        asked = trial.config["trial"]
+        setting = ", ".join(f"{name}={value}" for name, value in asked["changes"].items())
+        logger.info("trial %d/%d  %s, seed %d: %s", self._num_ended, self._num_trials, setting, asked["seed"], words)
+
+
+def check_placement(sweep: Sweep, *, streamed: bool) -> None:
+    """Refuse a sweep whose trials cannot all be placed at once; Ray would let some of them wait for ever.
+
+    Raises:
+        ResourceError: too few CPUs or GPUs.
+    """
+    cluster = sweep.recipe.cluster
+    check_resources(cluster, streamed=streamed)
+    num = sweep.tune.max_concurrent
+    total = ray.cluster_resources()
+    # Ray Data reads with whole CPUs while workers run, as in plain training; the trials share that one.
+    cpus = num * (cluster.num_workers * cluster.cpus_per_worker + DRIVER_CPUS) + (1.0 if streamed else 0.0)
+    gpus = num * cluster.num_workers if cluster.use_gpu else 0
+    for kind, needed in (("CPU", cpus), ("GPU", gpus)):
+        if needed > total.get(kind, 0.0):
+            raise ResourceError(
+                f"tune.max_concurrent: {num} trials of {describe_workers(cluster)} need {needed:g} {kind}s, the "
+                f"cluster has {total.get(kind, 0.0):g}; lower tune.max_concurrent, cluster.num_workers or "
+                "cluster.cpus_per_worker"
+            )
+
+
+def describe_workers(cluster: ClusterConfig) -> str:
+    """Say what a trial takes: "2 workers of 0.5 CPUs"."""
+    kind = " and a GPU" if cluster.use_gpu else ""
+    return f"{cluster.num_workers} workers of {cluster.cpus_per_worker:g} CPUs{kind}"

@@ -1,4 +1,4 @@
-"""The verbs of a notebook, which the jobs call too: `ingest`, `extract`, `train`, `evaluate`."""
+"""The verbs of a notebook, which the jobs call too: `ingest`, `extract`, `train`, `evaluate`, `search`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,10 @@ from snag_dist.training.launch import connect, launch
 from snag_dist.training.progress import show_stages
 from snag_dist.training.recipe import Recipe, load_recipe
 from snag_dist.training.run_folder import RunFolder, write_json
+from snag_dist.tune.config import Sweep, load_sweep
+from snag_dist.tune.outcome import Outcome
+from snag_dist.tune.rounds import check_placement, describe_workers
+from snag_dist.tune.sweep import list_trials, run_sweep
 
 COVERAGE = "coverage.json"
 """In the store, beside its audit: by modality, how many entities have it."""
@@ -126,6 +130,26 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
     return launch(recipe, split)
 
 
+def search(sweep: Sweep | Path | str) -> Outcome:
+    """Search around a recipe: train the trials that are not there yet, select on dev, score the test split once.
+
+    Args:
+        sweep: as `snag_dist.tune.config` makes it, or the path of a recipe file with a section `[tune]`.
+
+    Returns:
+        Settings, winner, and the winner without GMNM; the report lies in the folder of the sweep.
+
+    Raises:
+        ConfigError: the choices do not go together, or the name was used for another recipe.
+        ResourceError: the cluster cannot place the trials.
+    """
+    resolved = sweep if isinstance(sweep, Sweep) else load_sweep(Path(sweep))
+    connect(resolved.recipe.cluster)
+    check_placement(resolved, streamed=False)
+    ingest(resolved.recipe)
+    return run_sweep(resolved)
+
+
 def _resolve(recipe: RecipeLike) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
@@ -185,5 +209,23 @@ def describe_plan(recipe: Recipe) -> str:
             f"training: at most {recipe.train.epochs} epochs of batches of {recipe.train.batch_size} "
             + ("pairs" if recipe.task == "alignment" else "triples")
             + (f", then at most {recipe.iterative.epochs} with mined pairs" if recipe.iterative else ""),
+        ]
+    )
+
+
+def describe_sweep(sweep: Sweep) -> str:
+    """Say in a few lines what a sweep will do."""
+    tune = sweep.tune
+    listed = list_trials(sweep)
+    num = len(listed) or getattr(tune.search, "num", 0) * len(tune.seeds)
+    points = [", ".join(f"{field}={value}" for field, value in point.items()) for point in sweep.points()]
+    return "\n".join(
+        [
+            f"search: {tune.search.kind} over {', '.join(sweep.space)}",
+            f"trials: {num}, {len(tune.seeds)} a setting, each of at most {sweep.budget} epochs"
+            + ("" if tune.scheduler.kind == "none" else f", none stopped before epoch {sweep.grace_epochs}"),
+            *(f"tried first: {point}" for point in points),
+            f"at a time: {tune.max_concurrent}, each {describe_workers(sweep.recipe.cluster)}",
+            f"folder: {sweep.path}",
         ]
     )

@@ -60,13 +60,16 @@ def _handler() -> logging.Handler:
 
 def resolve(recipe: Path, overrides: Sequence[str] | None, run: str | None) -> Recipe:
     """Load a recipe with its overrides; `run` names the run, or is the path of its folder."""
-    changes = list(overrides or ())
-    if run is not None:
-        path = Path(run)
-        changes.append(f"name={json.dumps(path.name)}")
-        if path.parent != Path():
-            changes.append(f"runs={json.dumps(str(path.parent))}")
-    return load_recipe(recipe, changes)
+    return load_recipe(recipe, [*(overrides or ()), *name_run(run)])
+
+
+def name_run(run: str | None) -> list[str]:
+    """Return the overrides that --run stands for: the name of a run, or the path of its folder."""
+    if run is None:
+        return []
+    path = Path(run)
+    runs = [f"runs={json.dumps(str(path.parent))}"] if path.parent != Path() else []
+    return [f"name={json.dumps(path.name)}", *runs]
 
 
 def run_folder(run: str | None) -> Path:

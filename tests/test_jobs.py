@@ -18,7 +18,7 @@ def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 WORLD = str(ROOT / "jobs" / "recipes" / "world.toml")
-JOBS = {name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "train", "evaluate")}
+JOBS = {name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "train", "evaluate", "tune")}
 
 MISTAKES = {
     "no recipe": ([JOBS["train"], "--recipe", "nowhere.toml"], "nowhere.toml: expected a recipe file"),

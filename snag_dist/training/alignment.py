@@ -16,9 +16,9 @@ from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment, Stream
 from snag_dist.shard.exchange import Exchange, Route
 from snag_dist.shard.halo import Halo, plan_halo, run_halo
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.neighbours import OwnedEdges
 from snag_dist.shard.pair_ranking import OwnedCodes, find_mutual_pairs
-from snag_dist.shard.table import InitialRows
 from snag_dist.store.opened import Store
 from snag_dist.task.alignment import AlignmentBatch, AlignmentTask, assemble_pairs
 from snag_dist.training.alignment_scoring import AlignmentScoring

@@ -80,7 +80,7 @@ class AlignmentScoring:
         task.eval()
         first, stop = place.partition.rows(place.group.rank)
         own = torch.arange(first, stop)
-        device = self._table.rows.device
+        device = self._table.device
         halo = plan_halo(own, self._edges, self._exchange, num_layers=task.num_layers, device=device)
         rows = self._table.lookup(halo.rows).detach().to(place.dtype)
         begun = task.begin(EntityInputs(halo.rows.to(device), rows), None)
@@ -92,7 +92,7 @@ class AlignmentScoring:
             views = task.encode(graph[span], EntityInputs(block.to(device), graph[span], vectors, present), None)
             parts.append(Encoded(task.codes(views), task.weights(views), mark_present(present, len(block))))
         task.train(was_training)
-        return Encoded.join(parts)
+        return Encoded.join(parts, len(own))
 
     def dev_metrics(self) -> dict[str, float]:
         """Rank dev pairs among all entities of the other graph, by cosine, and return the metrics. A collective."""

@@ -18,8 +18,9 @@ from snag_dist.model.encoder import ModalityFacts
 from snag_dist.model.features import ColumnStatistics
 from snag_dist.random import Moment
 from snag_dist.shard.group import Group
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import EntityTable, InitialRows
+from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store
 from snag_dist.store.stream import StreamPlan
@@ -111,6 +112,7 @@ class Workplace:
             start=start,
             seed=self.recipe.seed,
             dtype=torch.promote_types(self.dtype, torch.float32),
+            scratch=self.folder.scratch,
         )
 
 

@@ -19,7 +19,7 @@ from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment, Stream
 from snag_dist.sampling.negatives import NegativeSampler
 from snag_dist.shard.exchange import Exchange, Route
-from snag_dist.shard.table import InitialRows
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.task.completion import CompletionBatch, CompletionTask, assemble
 from snag_dist.training.all_entities import DistributedAllEntities
 from snag_dist.training.assignment import Assignment, Drawn, Stage, Workplace

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from snag_dist.evaluation.rank_files import RankFolder
 from snag_dist.evaluation.report import Protocol, describe_channels, evaluate_ranks
@@ -57,17 +58,20 @@ def encode_owned(
     """
     was_training = task.training
     task.eval()
-    parts: list[Encoded] = []
-    for shard in partition.shards(rank):
-        start, stop = partition.shard_rows(shard)
-        for first in range(start, stop, _BLOCK):
-            ids = torch.arange(first, min(first + _BLOCK, stop))
-            vectors, present = gather_features(ids, features, table.rows.device)
-            rows = table.lookup(ids).detach().to(dtype)
-            fused: Fused = task.encode(EntityInputs(ids.to(rows.device), rows, vectors, present), None)
-            parts.append(Encoded(fused.codes, fused.confidence, mark_present(present, len(ids))))
+
+    def encode(ids: Tensor) -> Encoded:
+        vectors, present = gather_features(ids, features, table.device)
+        rows = table.lookup(ids).detach().to(dtype)
+        fused: Fused = task.encode(EntityInputs(ids.to(rows.device), rows, vectors, present), None)
+        return Encoded(fused.codes, fused.confidence, mark_present(present, len(ids)))
+
+    spans = [partition.shard_rows(shard) for shard in partition.shards(rank)]
+    blocks = [
+        torch.arange(first, min(first + _BLOCK, stop)) for start, stop in spans for first in range(start, stop, _BLOCK)
+    ]
+    encoded = Encoded.join(map(encode, blocks), sum(len(block) for block in blocks))
     task.train(was_training)
-    return Encoded.join(parts)
+    return encoded
 
 
 class CompletionScoring:

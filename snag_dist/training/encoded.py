@@ -1,6 +1,6 @@
 """What evaluation knows of the entities a worker owns: their codes, and what each modality weighs in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +27,22 @@ class Encoded:
     present: Tensor
 
     @classmethod
-    def join(cls, parts: Sequence["Encoded"]) -> "Encoded":
-        """Put blocks, at least one, end to end."""
-        return cls(
-            torch.cat([part.codes for part in parts]),
-            torch.cat([part.confidence for part in parts]),
-            torch.cat([part.present for part in parts]),
-        )
+    def join(cls, parts: Iterable["Encoded"], num: int) -> "Encoded":
+        """Put blocks, at least one, of `num` entities end to end. Each is copied as it comes, so none is held twice."""
+        whole: Encoded | None = None
+        first = 0
+        for part in parts:
+            if whole is None:
+                whole = cls(*(field.new_empty(num, *field.shape[1:]) for field in part._fields()))
+            stop = first + len(part.codes)
+            for target, field in zip(whole._fields(), part._fields(), strict=True):
+                target[first:stop] = field
+            first = stop
+        assert whole is not None
+        return whole
+
+    def _fields(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.codes, self.confidence, self.present
 
     def write_weights(self, modalities: Sequence[str], group: Group, folder: RunFolder) -> None:
         """Write what the modalities weigh, by what is present, over the entities of all workers. A collective."""

@@ -1,13 +1,14 @@
 """The loop of a run: step, log, evaluate, checkpoint, stop."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from snag_dist.errors import NumericError
+from snag_dist.random import Moment
 from snag_dist.training.assignment import Assignment, Drawn, Stage
 from snag_dist.training.boundary import Boundary
 from snag_dist.training.checkpoint import Checkpoints
@@ -69,14 +70,13 @@ class Loop:
         interval = _Interval()
         batches = prefetch(self.assignment.batches(cursor))
         lr = 0.0
-        while not self.interrupted:
-            with self.stepper.stopwatch.phase("data"):
-                following = next(batches, None)
-            if following is None:
-                break
+        following = self._draw(batches)
+        while following is not None and not self.interrupted:
             drawn, moment = following
+            following = self._draw(batches)
             lr = self._learning_rate(stage, cursor)
-            result = self.stepper.step(drawn.batch, moment, lr, self._votes())
+            ahead = None if following is None else (following[0].batch, following[1])
+            result = self.stepper.step(drawn.batch, moment, lr, self._votes(), following=ahead)
             _require_finite(result, cursor)
             interval.add(drawn, result)
             cursor = replace(cursor, step=cursor.step + 1, epoch_step=cursor.epoch_step + 1)
@@ -108,6 +108,10 @@ class Loop:
     def _save(self, cursor: Cursor, *, best: bool) -> None:
         self.checkpoints.save(cursor, self.stepper, self.assignment, best=best)
         self.boundary.saved(cursor.step)
+
+    def _draw(self, batches: Iterator[tuple[Drawn, Moment]]) -> tuple[Drawn, Moment] | None:
+        with self.stepper.stopwatch.phase("data"):
+            return next(batches, None)
 
     def _learning_rate(self, stage: Stage, cursor: Cursor) -> float:
         # By epoch and the part of it that is done: an epoch may grow while a stage goes on.

@@ -11,7 +11,7 @@ from snag_dist.config import Config, read_recipe, set_path, validate
 from snag_dist.method.adamf import AdamfConfig
 from snag_dist.method.choices import AlignmentMethod, MethodConfig
 from snag_dist.method.snag import SnagConfig
-from snag_dist.shard.table import AdamConfig, TableConfig
+from snag_dist.shard.row_optimizers import AdamConfig, TableConfig
 from snag_dist.store.extract import FeatureConfig
 from snag_dist.store.ingest import IngestConfig
 from snag_dist.store.missing import MissingConfig

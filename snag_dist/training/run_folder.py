@@ -10,6 +10,7 @@ ranks/<split>/        per-query ranks, Parquet
 metrics-<split>.json  evaluation report: metrics, slices, protocol; metrics-<split>-plain.json that of the first of two
                       stages
 weights.json          what each modality weighs in the codes, by which modalities an entity has
+scratch/              mapped rows of placement `disk`: files without a name while a run goes on, then nothing
 ray/                  what Ray Train keeps of its own
 """
 
@@ -51,6 +52,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """All checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def scratch(self) -> Path:
+        """Where workers map the rows that memory does not hold."""
+        return self.path / "scratch"
 
     @property
     def weights(self) -> Path:

@@ -170,6 +170,7 @@ class Stepper:
         self.module = module.to(group.device)
         self.engine = Engine(self.module, config, group, micro_batch, lr_scale=module.lr_scale)
         self._row_statistics: ColumnStatistics | None = None
+        self._planned: tuple[Moment, StepPlan] | None = None
 
     def begin_epoch(self) -> None:
         """Refresh what holds for an epoch: the statistics of the rows, for the noise on them. A collective."""
@@ -182,10 +183,18 @@ class Stepper:
 
     def load_epoch_state(self, state: Mapping[str, Tensor]) -> None:
         """Take up what `epoch_state` gave, in the place of `begin_epoch`."""
-        device = self.table.rows.device
+        device = self.table.device
         self._row_statistics = ColumnStatistics(state["rows/mean"].to(device), state["rows/std"].to(device))
 
-    def step(self, batch: Batch, moment: Moment, lr: float, votes: Sequence[float] = ()) -> StepResult:
+    def step(
+        self,
+        batch: Batch,
+        moment: Moment,
+        lr: float,
+        votes: Sequence[float] = (),
+        *,
+        following: tuple[Batch, Moment] | None = None,
+    ) -> StepResult:
         """Take one step. A collective.
 
         Args:
@@ -193,13 +202,16 @@ class Stepper:
             moment: of training.
             lr: learning rate of dense parameters; rows use it times their own scale.
             votes: what this worker says beside the step, as many numbers on every worker; added up over them.
+            following: the next step's slice and moment, the same on every worker whether there is one: where rows lie
+                on disk, they are read while this step computes.
         """
         with self.stopwatch.phase("exchange"):
-            plan = self.module.plan(batch, moment)
+            plan = self._plan(batch, moment)
         with self.stopwatch.phase("data"):
             rows = self.table.lookup(plan.rows)
             features, present = gather_features(plan.encode, self._features, self._group.device)
             inputs = StepInputs(rows.to(self._dtype), features, present, self._row_statistics)
+        self._read_ahead(following)
         report: LossReport = self.engine(plan, inputs, batch.to(self._group.device), moment)
         with self.stopwatch.phase("backward"):
             self.module.before_backward()
@@ -218,6 +230,20 @@ class Stepper:
         rest: list[float] = totals[3:].tolist()
         terms = dict(zip(report.terms, rest, strict=False))
         return StepResult(loss, terms, norm, int(totals[2]), tuple(rest[len(terms) :]))
+
+    def _plan(self, batch: Batch, moment: Moment) -> StepPlan:
+        planned, self._planned = self._planned, None
+        if planned is not None and planned[0] == moment:
+            return planned[1]
+        return self.module.plan(batch, moment)
+
+    def _read_ahead(self, following: tuple[Batch, Moment] | None) -> None:
+        if following is None or not self.table.reads_ahead:
+            return
+        with self.stopwatch.phase("exchange"):
+            plan = self.module.plan(*following)
+        self._planned = following[1], plan
+        self.table.prefetch(plan.rows)
 
     def _total(self, report: LossReport, grad: Tensor, num_rows: int, votes: Sequence[float]) -> Tensor:
         # One small all-reduce for everything a step reports: row norm, loss, rows, terms, votes.

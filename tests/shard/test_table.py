@@ -7,15 +7,10 @@ import torch
 from torch import Tensor
 
 from snag_dist.shard.group import Group
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import (
-    AdamConfig,
-    EntityTable,
-    InitialRows,
-    LazyAdamConfig,
-    RowwiseAdagradConfig,
-    TableConfig,
-)
+from snag_dist.shard.row_optimizers import AdamConfig, LazyAdamConfig, RowwiseAdagradConfig, TableConfig
+from snag_dist.shard.table import EntityTable
 
 CONFIGS: list[Any] = list(get_args(get_args(TableConfig)[0]))
 ROWS, WIDTH = 20, 4

@@ -27,6 +27,7 @@ import modulus
 import overhead
 import parity
 import step_throughput
+import table_at_size
 
 from snag_dist.training.launch import versions
 
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "extraction": extraction.measure,
     "emoji": emoji.measure,
     "all_entities": all_entities.measure,
+    "table_at_size": table_at_size.measure,
 }
 
 
@@ -57,7 +59,9 @@ def describe_machine() -> dict[str, Any]:
 
 def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
-    store: Annotated[Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji, its raw data.")],
+    store: Annotated[
+        Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji, its raw data.")
+    ] = Path(),
     seed: int = 0,
 ) -> None:
     """Run benchmarks and write down what they saw."""

@@ -1,4 +1,4 @@
-"""The verbs of a notebook, which the jobs call too: `ingest`, `extract`, `train`, `evaluate`, `search`."""
+"""The verbs of a notebook, which the jobs call too: `ingest`, `extract`, `plan`, `train`, `evaluate`, `search`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from snag_dist.store.missing import make_overlays
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.samples import draw_contact_sheet
 from snag_dist.training.launch import connect, launch
+from snag_dist.training.plan.report import RunPlan
 from snag_dist.training.progress import show_stages
 from snag_dist.training.recipe import Recipe, load_recipe
 from snag_dist.training.run_folder import RunFolder, write_json
@@ -100,6 +101,20 @@ def train(recipe: RecipeLike) -> dict[str, dict[str, Any]]:
         done = run.name in finished
         reports[run.name] = json.loads(RunFolder(run.run_path).metrics("test").read_text()) if done else launch(run)
     return reports
+
+
+def plan(recipe: RecipeLike, *, timed: bool = True) -> RunPlan:
+    """Say what training a recipe needs, and whether it fits, before anything is allocated.
+
+    Args:
+        recipe: its store is asked for counts where it is there; else its section `plan` gives them.
+        timed: take a few steps on made-up rows of the recipe's sizes, unless the run does not fit.
+
+    Raises:
+        ConfigError: there is no store, and a count is not given.
+    """
+    resolved = _resolve(recipe)
+    return RunPlan.of(resolved, open_store(resolved.store) if resolved.store.is_dir() else None, timed=timed)
 
 
 def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:

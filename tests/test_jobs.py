@@ -18,11 +18,23 @@ def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 WORLD = str(ROOT / "jobs" / "recipes" / "world.toml")
-JOBS = {name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "train", "evaluate", "tune")}
+JOBS = {
+    name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "plan", "train", "evaluate", "tune")
+}
 
+SIZES = [
+    part
+    for change in ("num_entities=9", "num_triples=9", "widths.text=4", "widths.vision=4")
+    for part in ("--set", f"plan.{change}")
+]
 MISTAKES = {
     "no recipe": ([JOBS["train"], "--recipe", "nowhere.toml"], "nowhere.toml: expected a recipe file"),
     "unknown field": ([JOBS["train"], "--recipe", WORLD, "--set", "train.x=1"], "train.x: no such field, got 1"),
+    "no counts": ([JOBS["plan"], "--recipe", WORLD], "plan.widths.text: expected the columns of modality 'text'"),
+    "too small": (
+        [JOBS["plan"], "--recipe", WORLD, *SIZES, "--set", "plan.host_bytes=1000000", "--dry-run"],
+        "cluster.num_workers: expected at most 1 MB of host memory",
+    ),
     "no run": ([JOBS["evaluate"], "--run", "runs/none"], "runs/none: expected a run folder"),
     "run not named": ([JOBS["evaluate"]], "--run: expected the folder of a run"),
     "no data": (

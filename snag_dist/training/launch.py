@@ -41,6 +41,8 @@ from snag_dist.training.boundary import Notices
 from snag_dist.training.checkpoint_versions import Versions
 from snag_dist.training.cursor import Cursor, read_cursor
 from snag_dist.training.interruption import StopFile, stop_on_signals
+from snag_dist.training.plan.sizes import GraphSizes
+from snag_dist.training.plan.verdict import check_fits
 from snag_dist.training.progress import follow
 from snag_dist.training.recipe import ClusterConfig, Recipe
 from snag_dist.training.run_folder import RunFolder, write_json
@@ -83,6 +85,7 @@ def launch(
     residency = choose_residency(recipe.train.residency, store.manifest.num_triples["train"])
     streamed = split is None and residency == "stream" and recipe.task == "completion"
     check_resources(recipe.cluster, streamed=streamed)
+    check_fits(recipe, GraphSizes.of(recipe, store), hosts_of_cluster(recipe.cluster))
     _check_splits(recipe, store)
     folder.path.mkdir(parents=True, exist_ok=True)
     if split is None:
@@ -293,6 +296,16 @@ def check_resources(cluster: ClusterConfig, *, streamed: bool) -> None:
             f"cluster.num_workers: {cluster.num_workers} workers need a GPU each, the cluster has {gpus:g}; use fewer "
             "workers or set cluster.use_gpu=false"
         )
+
+
+def hosts_of_cluster(cluster: ClusterConfig) -> list[int] | None:
+    """Memory in bytes of every host of the cluster that can take a worker; None where Ray runs on this one alone."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if len(alive) < 2:
+        return None
+    able = [found for found in alive if found.get("CPU", 0.0) >= cluster.cpus_per_worker]
+    # What Ray counts for tasks and for objects; what it keeps for itself is left out.
+    return [int(found.get("memory", 0.0) + found.get("object_store_memory", 0.0)) for found in able] or None
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from snag_dist.store.missing import MissingConfig
 from snag_dist.store.stream import ResidencyConfig
 from snag_dist.training.checkpoint import CheckpointConfig
 from snag_dist.training.engine import EngineConfig
+from snag_dist.training.plan.config import PlanConfig
 from snag_dist.training.schedule import ScheduleConfig
 from snag_dist.training.trackers import TelemetryConfig
 
@@ -149,6 +150,8 @@ class Recipe(Config):
     """Where it runs."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """Where its numbers go, beside the run folder."""
+    plan: PlanConfig = PlanConfig()
+    """Facts for jobs/plan.py, and the machines a run is checked against."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Runs beside this one, by name: dotted field to value. Each is trained as `name-variant`, on the same store."""
 

@@ -1,0 +1,97 @@
+"""How much a step gives a worker to do: rows read, entities encoded, codes that arrive, pairs that are scored.
+
+Entities are taken to be drawn evenly; in real graphs some come up far more often, so fewer are distinct.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from snag_dist.method.choices import AlignmentMethod, CompletionMethod
+from snag_dist.sampling.negatives import PerTripleConfig, SharedConfig
+from snag_dist.task.alignment import AlignmentTask
+from snag_dist.task.completion import CompletionTask
+from snag_dist.training.plan.activations import packed_width
+from snag_dist.training.plan.sizes import GraphSizes, distinct
+from snag_dist.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class StepLoad:
+    """Of one worker, on average.
+
+    Attributes:
+        rows: learned rows that are read and updated.
+        encoded: entities encoded at their owner.
+        arrived: codes that come to the batch, its own ones included.
+        pairs: queries times candidates, or own pairs times pairs of the batch.
+        code_width: numbers of a code on its way.
+        halo: codes that come for the layers of a structure encoder, over all layers.
+        owned_edges: edges into own rows; 0 where there is no structure encoder.
+        steps: in an epoch.
+    """
+
+    rows: int
+    encoded: int
+    arrived: int
+    pairs: int
+    code_width: int
+    halo: int
+    owned_edges: int
+    steps: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, sizes: GraphSizes, task: CompletionTask | AlignmentTask) -> Self:
+        """Work it out for a recipe."""
+        if isinstance(task, AlignmentTask):
+            return cls._of_alignment(recipe, sizes, task)
+        return cls._of_completion(recipe, sizes)
+
+    @classmethod
+    def _of_completion(cls, recipe: Recipe, sizes: GraphSizes) -> Self:
+        method, workers = recipe.method, recipe.cluster.num_workers
+        assert isinstance(method, CompletionMethod)
+        negatives, width = method.negatives, method.encoder.width
+        batch = min(recipe.train.batch_size, sizes.num_triples)
+        own = -(-batch // workers)
+        per_triple = 2 if negatives.sides == "both" else 1
+        if isinstance(negatives, SharedConfig):
+            pools, own_pools = (-(-num // negatives.chunk) * negatives.num for num in (batch, own))
+        else:
+            assert isinstance(negatives, PerTripleConfig)
+            pools, own_pools = (num * per_triple * negatives.num for num in (batch, own))
+        everything = distinct(2 * batch + pools, sizes.num_entities)
+        encoded = -(-everything // workers)
+        return cls(
+            rows=encoded,
+            encoded=encoded,
+            arrived=distinct(2 * own + own_pools, sizes.num_entities),
+            pairs=own * per_triple * negatives.num,
+            code_width=width,
+            halo=0,
+            owned_edges=0,
+            steps=-(-sizes.num_triples // batch),
+        )
+
+    @classmethod
+    def _of_alignment(cls, recipe: Recipe, sizes: GraphSizes, task: AlignmentTask) -> Self:
+        method, workers = recipe.method, recipe.cluster.num_workers
+        assert isinstance(method, AlignmentMethod)
+        pairs = max(1, round(sizes.num_links * recipe.links.train_share * (1.0 - recipe.links.dev_share)))
+        batch = min(recipe.train.batch_size, pairs)
+        own = -(-batch // workers)
+        degree = 2 * sizes.num_triples / sizes.num_entities
+        drawn = min(degree, recipe.train.fanout) if recipe.train.fanout is not None else degree
+        targets, halo = 2 * batch, 0
+        for _ in range(task.num_layers):
+            targets = distinct(targets * (1 + drawn), sizes.num_entities)
+            halo += -(-targets // workers)
+        return cls(
+            rows=-(-targets // workers),
+            encoded=-(-2 * batch // workers),
+            arrived=2 * batch,
+            pairs=own * batch,
+            code_width=packed_width(task),
+            halo=halo,
+            owned_edges=-(-(2 * sizes.num_triples + sizes.num_entities) // workers),
+            steps=-(-pairs // recipe.train.batch_size),
+        )

@@ -1,0 +1,214 @@
+"""Bytes of one worker: what it holds all the time, and what each phase of a run adds while it lasts.
+
+The phases do not overlap, so the peak is the resident part and the largest of them. Mapped files are told apart: the
+system keeps their pages while it has room, and takes them back when it has not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from snag_dist.method.choices import AlignmentMethod, CompletionMethod
+from snag_dist.sampling.negatives import PerTripleConfig
+from snag_dist.shard.row_optimizers import RowwiseAdagradConfig
+from snag_dist.shard.table import BLOCK_NUMBERS
+from snag_dist.task.alignment import AlignmentTask
+from snag_dist.task.completion import CompletionTask
+from snag_dist.training.engine import DTYPES
+from snag_dist.training.plan.activations import (
+    bytes_per_entity,
+    bytes_per_link_pair,
+    bytes_per_pair,
+)
+from snag_dist.training.plan.load import StepLoad
+from snag_dist.training.plan.sizes import GraphSizes
+from snag_dist.training.recipe import Recipe
+
+Where = Literal["device", "host", "mapped"]
+"""Memory of the GPU, memory of the host (of both where there is no GPU), or files that are mapped."""
+
+PROCESS_BYTES = 460 << 20
+"""A worker before it has read anything: Python, torch, Ray and DeepSpeed as measured after import."""
+
+# int64 numbers a triple: two sides of a pair key, its offset and an answer each.
+_TRUTH_BYTES = 48
+# Rows encoded at a time when all of them are.
+_BLOCK = 4096
+# Numbers a candidate pair costs beside the scorer's: score, mask, two log-sigmoids, weights, and their gradients.
+_LOSS_NUMBERS = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something a worker holds.
+
+    Attributes:
+        name: in words.
+        num_bytes: of it.
+        where: it lies.
+        remedy: which field to change to have less of it.
+    """
+
+    name: str
+    num_bytes: int
+    where: Where
+    remedy: str
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """All of it.
+
+    Attributes:
+        resident: held from beginning to end.
+        phases: by name, what is held while one lasts.
+    """
+
+    resident: tuple[Item, ...]
+    phases: Mapping[str, tuple[Item, ...]]
+
+    def peak(self, where: Where) -> int:
+        """Largest number of bytes held in one place at a time."""
+        return _sum(self.resident, where) + max(_sum(items, where) for items in self.phases.values())
+
+    def peak_items(self, where: Where) -> list[Item]:
+        """What is held in a place at the peak, the largest first."""
+        phase = max(self.phases.values(), key=lambda items: _sum(items, where))
+        held = [item for item in (*self.resident, *phase) if item.where == where and item.num_bytes]
+        return sorted(held, key=lambda item: -item.num_bytes)
+
+
+def _sum(items: tuple[Item, ...], where: Where) -> int:
+    return sum(item.num_bytes for item in items if item.where == where)
+
+
+def build_task(recipe: Recipe, sizes: GraphSizes) -> CompletionTask | AlignmentTask:
+    """Build the network of a recipe for a graph of some sizes; it holds no entity rows."""
+    method = recipe.method
+    if isinstance(method, AlignmentMethod):
+        return method.build_alignment(sizes.facts, recipe.seed)
+    return method.build_completion(sizes.facts, recipe.seed)
+
+
+def plan_memory(recipe: Recipe, sizes: GraphSizes) -> WorkerMemory:
+    """Say what the worker that owns most rows holds."""
+    task = build_task(recipe, sizes)
+    return _Planner(recipe, sizes, task, StepLoad.of(recipe, sizes, task)).plan()
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, sizes: GraphSizes, task: CompletionTask | AlignmentTask, load: StepLoad):
+        self._recipe, self._sizes, self._task, self._load = recipe, sizes, task, load
+        self._dtype = DTYPES[recipe.train.engine.precision]
+        self._row_dtype = torch.promote_types(self._dtype, torch.float32)
+        self._width = recipe.method.encoder.width
+        self._num_rows = sizes.most_rows(recipe.cluster.num_workers)
+        self._device: Where = "device" if recipe.cluster.use_gpu else "host"
+        placed: dict[str, Where] = {"device": self._device, "host": "host", "disk": "mapped"}
+        self._placed = placed[recipe.table.placement]
+        self._state_bytes = sum(
+            number.itemsize * (tail[0] if tail else 1)
+            for tail, number in recipe.table.build().state_columns(self._width, self._row_dtype).values()
+        )
+
+    def plan(self) -> WorkerMemory:
+        return WorkerMemory(
+            self._resident(),
+            {
+                "start": self._start(),
+                "step": self._step(),
+                "evaluation": self._evaluation(),
+                "checkpoint": self._checkpoint(),
+            },
+        )
+
+    def _resident(self) -> tuple[Item, ...]:
+        rows, modalities = self._num_rows, self._sizes.modalities
+        lighter = "table.kind" if not isinstance(self._recipe.table, RowwiseAdagradConfig) else "table.placement"
+        mapped = sum(rows * size.width * size.number_bytes for size in modalities.values())
+        parameters = sum(parameter.numel() for parameter in self._task.parameters())
+        return (
+            Item("process", PROCESS_BYTES, "host", "cluster.num_workers"),
+            Item("rows", rows * self._width * self._row_dtype.itemsize, self._placed, "table.placement"),
+            Item("row optimiser state", rows * self._state_bytes, self._placed, lighter),
+            # Weights, gradients, two moments; bfloat16 has master weights beside them.
+            Item("dense parameters", parameters * 16, self._device, "method.encoder.width"),
+            Item("features, mapped", mapped, "mapped", "modalities"),
+            Item("presence of features", rows * len(modalities), "host", "modalities"),
+            self._graph(),
+        )
+
+    def _graph(self) -> Item:
+        if isinstance(self._recipe.method, AlignmentMethod):
+            # Source and value of every edge into an own row, both ways of a triple, and the ends.
+            return Item("edges", self._load.owned_edges * 16 + self._num_rows * 8, "host", "cluster.num_workers")
+        return Item("known-true index", self._sizes.num_triples * _TRUTH_BYTES, "host", "cluster.num_workers")
+
+    def _start(self) -> tuple[Item, ...]:
+        # Random words, uniform numbers and what is made of them, 8 bytes each.
+        block = min(BLOCK_NUMBERS, self._num_rows * self._width)
+        return (Item("draw of the initial rows", block * 32, "host", "table.placement"),)
+
+    def _step(self) -> tuple[Item, ...]:
+        load, width, number = self._load, self._width, self._dtype.itemsize
+        raw = sum(size.width * 4 for size in self._sizes.modalities.values())
+        per_entity = bytes_per_entity(self._task, self._sizes, self._dtype)
+        rows = load.rows * (width * self._row_dtype.itemsize * 4 + self._state_bytes)
+        entities = load.encoded * (per_entity + raw + 2 * load.code_width * number)
+        arrived = load.arrived * load.code_width * number * 2
+        return (
+            Item("touched rows, gradients and state", rows, self._device, "train.batch_size"),
+            Item("activations of the encoder", entities, self._device, "train.batch_size"),
+            Item("codes of the batch", arrived, self._device, "train.batch_size"),
+            Item("scores and negatives", self._scores(), self._device, "train.batch_size"),
+        )
+
+    def _scores(self) -> int:
+        number, load = self._dtype.itemsize, self._load
+        if isinstance(self._task, AlignmentTask):
+            return load.pairs * bytes_per_link_pair(self._task, self._dtype)
+        method = self._recipe.method
+        assert isinstance(method, CompletionMethod)
+        own = isinstance(method.negatives, PerTripleConfig)
+        per_pair = bytes_per_pair(self._task, self._dtype, own=own) + _LOSS_NUMBERS * number + (8 if own else 1)
+        return load.pairs * per_pair
+
+    def _evaluation(self) -> tuple[Item, ...]:
+        rows, width, number = self._num_rows, self._width, self._dtype.itemsize
+        evaluate = self._recipe.evaluate
+        tokens = 1 + len(self._sizes.modalities)
+        per_entity = bytes_per_entity(self._task, self._sizes, self._dtype)
+        raw = sum(size.width * 4 for size in self._sizes.modalities.values())
+        items = [Item("a block of rows being encoded", min(_BLOCK, rows) * (per_entity + raw), self._device, "")]
+        if isinstance(self._task, AlignmentTask):
+            codes = rows * tokens * width * number
+            layers = 1 + self._task.num_layers
+            items.append(Item("graph codes of all rows", rows * width * number * layers, self._device, ""))
+            # Ids, ends and orders of every edge, kept for each layer.
+            items.append(Item("edges of all layers", self._load.owned_edges * 56 * self._task.num_layers, "host", ""))
+            # Ten arrays of an int64 an edge: targets, sources, values, and what sorting them takes.
+            items.append(Item("search of a layer's edges", self._load.owned_edges * 80, "host", ""))
+            scores = min(evaluate.budget_bytes, rows * self._sizes.num_entities * number)
+        else:
+            scored = torch.float64 if evaluate.precision == "float64" else torch.float32
+            codes = rows * width * (number + (scored.itemsize if scored != self._dtype else 0))
+            questions = 2 * self._sizes.num_ranked
+            if evaluate.max_dev_triples and self._sizes.num_ranked == self._sizes.num_triples:
+                questions = 2 * evaluate.max_dev_triples
+            scores = min(evaluate.budget_bytes, questions * rows * scored.itemsize)
+            truth = self._sizes.num_filtered * _TRUTH_BYTES
+            items.append(Item("known-true index of all splits", truth, "host", "cluster.num_workers"))
+        weights = rows * tokens * (number + 1)
+        return (
+            Item("codes of all rows", codes + weights, self._device, "method.encoder.width"),
+            Item("scores of a block of queries", scores, self._device, "evaluate.budget_bytes"),
+            *items,
+        )
+
+    def _checkpoint(self) -> tuple[Item, ...]:
+        # A virtual shard at a time: its columns as bytes, and the file made of them.
+        shard = -(-self._sizes.num_entities // self._sizes.virtual_shards)
+        row = self._width * self._row_dtype.itemsize + self._state_bytes
+        return (Item("copy of a virtual shard", 2 * shard * row, "host", "ingest.virtual_shards"),)

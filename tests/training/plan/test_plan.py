@@ -1,0 +1,392 @@
+"""A plan's counts by hand: bytes a worker holds, bytes that travel, what counts come from, and every refusal."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from snag_dist.errors import ConfigError, ResourceError
+from snag_dist.store.opened import Store
+from snag_dist.training.plan.activations import bytes_per_entity, bytes_per_link_pair, bytes_per_pair, saved_bytes
+from snag_dist.training.plan.calibration import calibrate
+from snag_dist.training.plan.load import StepLoad
+from snag_dist.training.plan.memory import PROCESS_BYTES, WorkerMemory, build_task, plan_memory
+from snag_dist.training.plan.report import RunPlan
+from snag_dist.training.plan.sizes import GraphSizes, ModalitySize, distinct
+from snag_dist.training.plan.traffic import Traffic
+from snag_dist.training.plan.verdict import Machines, Verdict, check_fits, gigabytes, host_bytes
+from snag_dist.training.recipe import Recipe
+
+SIZES = GraphSizes(
+    num_entities=1000,
+    num_relations=4,
+    num_triples=300,
+    num_ranked=20,
+    num_filtered=340,
+    num_links=0,
+    virtual_shards=10,
+    modalities={"text": ModalitySize(5, 2)},
+)
+LINKED = replace(SIZES, num_links=100, num_triples=2000)
+
+
+def make(**changes: Any) -> Recipe:
+    """A recipe of completion, D = 8, W = 2, B = 64, K = 16."""
+    tree: dict[str, Any] = {
+        "name": "planned",
+        "store": "nowhere",
+        "ingest": {"source": {"kind": "world"}},
+        "modalities": ["text"],
+        "method": {"encoder": {"width": 8}, "negatives": {"num": 16, "chunk": 32}},
+        "train": {"batch_size": 64},
+        "cluster": {"num_workers": 2},
+    }
+    return Recipe.model_validate({**tree, **changes})
+
+
+ALIGNMENT = {"method": {"kind": "snag_alignment", "encoder": {"width": 8}}}
+
+
+def items(memory: WorkerMemory) -> dict[str, tuple[int, str]]:
+    held = [*memory.resident, *(item for phase in memory.phases.values() for item in phase)]
+    return {item.name: (item.num_bytes, item.where) for item in held}
+
+
+@pytest.mark.parametrize(
+    ("table", "state"),
+    [
+        ("adam", 500 * 2 * 8 * 4),
+        ("lazy_adam", 500 * (2 * 8 * 4 + 4)),
+        ("rowwise_adagrad", 500 * 4),
+    ],
+)
+def test_bytes_by_hand(table: str, state: int) -> None:
+    found = items(plan_memory(make(table={"kind": table}), SIZES))
+    assert found["rows"] == (500 * 8 * 4, "host")
+    assert found["row optimiser state"] == (state, "host")
+    assert found["features, mapped"] == (500 * 5 * 2, "mapped")
+    assert found["presence of features"] == (500, "host")
+    assert found["known-true index"] == (300 * 48, "host")
+    assert found["known-true index of all splits"] == (340 * 48, "host")
+    # Codes and, for two tokens, their weight and presence.
+    assert found["codes of all rows"] == (500 * 8 * 4 + 500 * 2 * 5, "host")
+    assert found["scores of a block of queries"] == (2 * 20 * 500 * 4, "host")
+    assert found["copy of a virtual shard"] == (2 * 100 * (8 * 4 + state // 500), "host")
+
+
+def test_float64_doubles_rows_and_codes() -> None:
+    found = items(plan_memory(make(train={"engine": {"precision": "float64"}, "batch_size": 64}), SIZES))
+    assert found["rows"] == (500 * 8 * 8, "host")
+    # Scored in float32: a copy of the codes in it.
+    assert found["codes of all rows"] == (500 * 8 * (8 + 4) + 500 * 2 * 9, "host")
+
+
+def test_the_budget_bounds_the_scores() -> None:
+    found = items(plan_memory(make(evaluate={"budget_bytes": 4000}), SIZES))
+    assert found["scores of a block of queries"] == (4000, "host")
+
+
+@pytest.mark.parametrize(("placement", "where"), [("device", "device"), ("host", "host"), ("disk", "mapped")])
+def test_placement_says_where_rows_lie(placement: str, where: str) -> None:
+    table = {"kind": "lazy_adam", "placement": placement}
+    found = items(plan_memory(make(table=table, cluster={"num_workers": 2, "use_gpu": True}), SIZES))
+    assert found["rows"][1] == found["row optimiser state"][1] == where
+    assert found["activations of the encoder"][1] == "device"
+
+
+def test_the_peak_is_what_stays_and_the_largest_phase() -> None:
+    memory = plan_memory(make(), SIZES)
+    sums = {
+        name: sum(item.num_bytes for item in phase if item.where == "host") for name, phase in memory.phases.items()
+    }
+    resident = sum(item.num_bytes for item in memory.resident if item.where == "host")
+    assert resident > PROCESS_BYTES
+    assert memory.peak("host") == resident + max(sums.values())
+    sizes = [item.num_bytes for item in memory.peak_items("host")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == memory.peak("host")
+
+
+def test_saved_bytes_by_hand() -> None:
+    left, right = (torch.randn(10, 3, requires_grad=True) for _ in range(2))
+    assert saved_bytes(lambda: left * right) == 2 * 10 * 3 * 4
+    # The same tensor twice counts once.
+    assert saved_bytes(lambda: left * left) == 10 * 3 * 4
+    assert saved_bytes(lambda: left + right) == 0
+
+
+def test_activations_grow_with_width() -> None:
+    narrow, wide = (
+        bytes_per_entity(build_task(make(method={"encoder": {"width": width}}), SIZES), SIZES, torch.float32)
+        for width in (8, 64)
+    )
+    assert 8 * 4 < narrow < wide
+    graph = make(method={"encoder": {"width": 8, "fusion": {"kind": "graph"}}})
+    assert bytes_per_entity(build_task(graph, SIZES), SIZES, torch.float32) < narrow
+
+
+def test_the_modulus_keeps_nothing_of_a_pair_and_a_product_of_own_candidates_does() -> None:
+    rotate: Any = build_task(make(), SIZES)
+    assert bytes_per_pair(rotate, torch.float32, own=False) < 8
+    product: Any = build_task(make(method={"encoder": {"width": 8}, "scorer": {"kind": "distmult"}}), SIZES)
+    assert bytes_per_pair(product, torch.float32, own=True) >= 8 * 4
+
+
+def test_contrasts_keep_numbers_of_every_pair() -> None:
+    task: Any = build_task(make(**ALIGNMENT), LINKED)
+    assert bytes_per_link_pair(task, torch.float32) >= 4
+
+
+def test_distinct() -> None:
+    assert distinct(0, 10) == 0
+    assert distinct(10, 10**12) == 10
+    assert distinct(10**9, 50) == 50
+    assert distinct(100, 100) == 63  # 100 (1 - 1/e)
+
+
+def test_load_of_completion_by_hand() -> None:
+    recipe = make()
+    load = StepLoad.of(recipe, replace(SIZES, num_entities=10**12, num_triples=6400), build_task(recipe, SIZES))
+    # 64 triples, two chunks of 32 with 16 candidates each; half of all is a worker's.
+    assert load.encoded == load.rows == (2 * 64 + 2 * 16) // 2
+    assert load.arrived == 2 * 32 + 16
+    assert load.pairs == 32 * 16
+    assert load.steps == 100
+    both = make(method={"encoder": {"width": 8}, "negatives": {"kind": "per_triple", "num": 3, "sides": "both"}})
+    load = StepLoad.of(both, replace(SIZES, num_entities=10**12), build_task(both, SIZES))
+    assert load.arrived == 2 * 32 + 32 * 2 * 3
+    assert load.pairs == 32 * 2 * 3
+
+
+def test_load_of_alignment_by_hand() -> None:
+    recipe = make(**ALIGNMENT)
+    task = build_task(recipe, LINKED)
+    load = StepLoad.of(recipe, LINKED, task)
+    # 27 training pairs of 100 links; every worker sees them all.
+    assert load.arrived == 54
+    assert load.encoded == 27
+    assert load.pairs == 14 * 27
+    # Two tokens before and after attention, weight and presence of each.
+    assert load.code_width == 2 * 2 * 8 + 2 * 2
+    assert load.owned_edges == (2 * 2000 + 1000) // 2
+    # Four neighbours and the entity itself, twice.
+    once = distinct(54 * 5, 1000)
+    assert load.rows == -(-distinct(once * 5, 1000) // 2)
+    drawn = StepLoad.of(make(**ALIGNMENT, train={"batch_size": 64, "fanout": 1}), LINKED, task)
+    assert drawn.rows == -(-distinct(distinct(54 * 2, 1000) * 2, 1000) // 2)
+
+
+def test_traffic_by_hand() -> None:
+    recipe = make()
+    task = build_task(recipe, SIZES)
+    load = StepLoad(rows=1, encoded=1, arrived=100, pairs=1, code_width=8, halo=0, owned_edges=0, steps=1)
+    traffic = Traffic.of(recipe, load, task)
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    assert (traffic.ids, traffic.codes, traffic.gradients) == (400, 1600, 1600)
+    assert traffic.dense == 2 * 4 * parameters // 2
+    assert traffic.total == 3600 + traffic.dense
+    assert traffic.seconds(traffic.total / 2, 4) == pytest.approx(2.0)
+    assert traffic.seconds(1.0, 1) == 0.0
+    alone = Traffic.of(make(cluster={"num_workers": 1}), load, task)
+    assert alone.total == 0
+
+
+class TestSizes:
+    def test_counts_that_a_person_gives(self) -> None:
+        plan = {"num_entities": 50, "num_relations": 3, "num_triples": 70, "widths": {"text": 9}}
+        sizes = GraphSizes.of(make(plan=plan), None)
+        assert (sizes.num_entities, sizes.num_relations, sizes.num_triples, sizes.num_links) == (50, 3, 70, 0)
+        assert sizes.modalities == {"text": ModalitySize(9, 2)}
+        assert sizes.most_rows(7) >= 8
+
+    def test_counts_of_a_store(self) -> None:
+        manifest = SimpleNamespace(num_triples={"train": 9, "valid": 2, "test": 3}, num_links=5)
+        feature = SimpleNamespace(width=6, dtype="float32")
+        store = SimpleNamespace(
+            manifest=manifest,
+            num_entities=40,
+            num_relations=2,
+            virtual_shards=8,
+            modalities=lambda: ("text",),
+            feature=lambda name: feature,
+        )
+        sizes = GraphSizes.of(make(), cast(Store, store))
+        assert (sizes.num_triples, sizes.num_ranked, sizes.num_filtered, sizes.num_links) == (9, 3, 14, 5)
+        assert sizes.modalities == {"text": ModalitySize(6, 4)}
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({}, "plan.widths.text: expected the columns of modality 'text'"),
+            (
+                {"modalities": []},
+                "plan.num_triples: expected a number, since there is no store at nowhere yet, got none",
+            ),
+            ({"modalities": [], "plan": {"num_triples": 5}}, "plan.num_entities: expected a number"),
+            ({**ALIGNMENT, "modalities": [], "plan": {"num_triples": 5}}, "plan.num_links: expected a number"),
+        ],
+    )
+    def test_what_is_not_known_is_named(self, changes: Any, field: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            GraphSizes.of(make(**changes), None)
+        assert str(caught.value).startswith(field)
+        assert "pass --set plan." in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+LARGE = replace(SIZES, num_entities=50_000_000, num_triples=1_000_000, num_filtered=1_000_000, modalities={})
+GPU = {"num_workers": 2, "use_gpu": True}
+REFUSALS = {
+    "state": (
+        make(modalities=[], plan={"host_bytes": 2 << 30}),
+        LARGE,
+        "table.kind: expected at most 2.15 GB of host memory, got ",
+        "row optimiser state 1.6 GB",
+        "set table.kind=rowwise_adagrad (one number a row), or table.placement=disk with lazy_adam",
+    ),
+    "rows": (
+        make(
+            modalities=[],
+            table={"kind": "rowwise_adagrad", "placement": "host"},
+            cluster={"num_workers": 2, "use_gpu": True},
+            plan={"host_bytes": 2 << 30},
+        ),
+        LARGE,
+        "table.placement: expected at most 2.15 GB",
+        "for 2 workers on a host (each: rows 800 MB",
+        "set table.placement=disk (with table.kind=rowwise_adagrad), or use more hosts",
+    ),
+    "codes": (
+        make(modalities=[], table={"kind": "rowwise_adagrad"}, plan={"host_bytes": 2 << 30}),
+        LARGE,
+        "method.encoder.width: expected at most 2.15 GB",
+        "codes of all rows 925 MB",
+        "lower method.encoder.width, or use more hosts, each of which then holds fewer rows",
+    ),
+    "process": (
+        make(plan={"host_bytes": 1 << 20}),
+        SIZES,
+        "cluster.num_workers: expected at most 1.05 MB",
+        "process 482 MB",
+        "use fewer workers on each host: each has a process and an index of its own, or more hosts",
+    ),
+    "budget": (
+        make(evaluate={"budget_bytes": 8 << 30}, plan={"host_bytes": 3 << 30}),
+        replace(SIZES, num_entities=1_000_000, num_ranked=1_000_000, modalities={}),
+        "evaluate.budget_bytes: expected at most 3.22 GB",
+        "scores of a block of queries 8.59 GB",
+        "lower evaluate.budget_bytes",
+    ),
+    "triples": (
+        make(plan={"host_bytes": 1 << 30}),
+        replace(SIZES, num_triples=50_000_000),
+        "cluster.num_workers: expected at most 1.07 GB",
+        "known-true index 2.4 GB",
+        "use fewer workers on each host: each has a process and an index of its own, or more hosts",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_does_not_fit_is_refused_with_the_field_to_change(case: str) -> None:
+    recipe, sizes, start, middle, end = REFUSALS[case]
+    with pytest.raises(ResourceError) as caught:
+        check_fits(recipe, sizes)
+    message = str(caught.value)
+    assert message.startswith(start)
+    assert middle in message
+    assert message.endswith(end)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "end"),
+    [
+        (
+            "adam",
+            "table.kind: expected at most 1 GB on a GPU, got ",
+            "set table.kind=rowwise_adagrad (one number a row), or table.placement=host",
+        ),
+        (
+            "rowwise_adagrad",
+            "method.encoder.width: expected at most 1 GB on a GPU, got ",
+            "raise cluster.num_workers: each GPU then owns fewer rows; or lower method.encoder.width",
+        ),
+    ],
+)
+def test_a_gpu_that_is_too_small_is_refused(kind: str, start: str, end: str) -> None:
+    plan = {"host_bytes": 1 << 50, "device_bytes": 10**9}
+    with pytest.raises(ResourceError) as caught:
+        check_fits(make(modalities=[], table={"kind": kind}, cluster=GPU, plan=plan), LARGE)
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith(end)
+
+
+def test_rows_on_the_host_or_on_disk_fit_where_those_on_the_gpu_do_not() -> None:
+    plan = {"host_bytes": 1 << 50, "device_bytes": 3 * 10**9}
+    for placement, fits in (("device", False), ("host", True), ("disk", True)):
+        table = {"kind": "lazy_adam", "placement": placement}
+        recipe = make(modalities=[], table=table, cluster=GPU, plan=plan)
+        assert Verdict.of(recipe, replace(LARGE, num_ranked=1), Machines.of(recipe)).fits == fits
+
+
+def test_what_fits_is_let_through() -> None:
+    check_fits(make(), SIZES)
+    check_fits(make(**ALIGNMENT), LINKED)
+
+
+def test_machines() -> None:
+    assert Machines.of(make()) == Machines(1, host_bytes(), None)
+    assert Machines.of(make(), [7, 5, 6]) == Machines(2, 5, None)
+    assert Machines.of(make(plan={"num_hosts": 4, "host_bytes": 9})) == Machines(4, 9, None)
+    verdict = Verdict.of(make(cluster={"num_workers": 5}), SIZES, Machines(2, 10**12, None))
+    assert verdict.workers_per_host == 3
+    assert verdict.host_peak == 3 * verdict.memory.peak("host") + 300 * 24
+    assert 1 << 28 < host_bytes() < 1 << 50
+
+
+def test_bytes_for_a_person() -> None:
+    assert [gigabytes(num) for num in (12, 1500, 2.5e6, 25.3e9)] == ["12 B", "1.5 kB", "2.5 MB", "25.3 GB"]
+
+
+COUNTS = {"num_entities": 3000, "num_triples": 4000, "num_links": 600, "widths": {"text": 6}, "calibration_steps": 2}
+
+
+@pytest.mark.parametrize("changes", [{}, {"table": {"kind": "lazy_adam", "placement": "disk"}}, ALIGNMENT])
+def test_a_plan_is_printed_with_the_time_of_real_steps(changes: Any) -> None:
+    plan = RunPlan.of(make(plan=COUNTS, **changes), None, timed=True)
+    timed = plan.calibration
+    assert timed is not None
+    assert timed.compute_seconds > 0
+    assert timed.epoch_seconds == pytest.approx(timed.steps * timed.step_seconds)
+    text = "\n".join(plan.lines())
+    for part in ("a worker holds", "while: evaluation", "at its peak: ", "sends ", "ms here", "a host of 2 workers: "):
+        assert part in text
+    assert text.endswith("it fits")
+
+
+def test_a_run_that_does_not_fit_is_not_tried() -> None:
+    plan = RunPlan.of(make(plan={**COUNTS, "host_bytes": 1000}), None, timed=True)
+    assert plan.calibration is None
+    assert plan.lines()[-1] == "it does not fit"
+
+
+def test_the_network_adds_its_time_between_hosts() -> None:
+    recipe = make(plan={**COUNTS, "network_bytes_per_second": 1000.0})
+    sizes = GraphSizes.of(recipe, None)
+    timed = calibrate(recipe, sizes, 2)
+    task = build_task(recipe, sizes)
+    sent = Traffic.of(recipe, StepLoad.of(recipe, sizes, task), task).total
+    assert timed.network_seconds == pytest.approx(sent / 1000.0)
+    assert timed.step_seconds == pytest.approx(timed.compute_seconds + timed.network_seconds)
+
+
+def test_a_store_that_is_not_there_is_not_opened(tmp_path: Path) -> None:
+    from snag_dist import api
+
+    plan = api.plan(make(store=str(tmp_path / "none"), plan=COUNTS), timed=False)
+    assert plan.sizes.num_entities == 3000
+    assert plan.calibration is None

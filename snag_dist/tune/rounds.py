@@ -18,7 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
-from snag_dist.errors import ResourceError, find_user_error
+from snag_dist.errors import Interrupted, ResourceError, find_user_error
 from snag_dist.training.launch import check_resources, launch
 from snag_dist.training.recipe import ClusterConfig
 from snag_dist.tune.config import AshaConfig, Sweep
@@ -159,7 +159,9 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
         except Exception as error:
             cause = find_user_error(error) or error
             reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-            trial.folder.write_status(state="failed", error=reason)
+            # A run that was asked to stop has a checkpoint: the next call of the sweep goes on with it.
+            if not isinstance(cause, Interrupted):
+                trial.folder.write_status(state="failed", error=reason)
             raise
     # Nothing was reported by a run that had been trained before it was called.
     record = read_trial(trial.folder.path)

@@ -33,6 +33,7 @@ class SecondPlayer:
             moments = {moment: torch.zeros_like(parameter) for moment in _MOMENTS}
             self._optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
         self._loss: Tensor | None = None
+        self._grads: list[Tensor] = []
 
     def owes(self, loss: Tensor) -> None:
         """Take this worker's part of the generators' loss, the forward pass of which is still held."""
@@ -41,16 +42,18 @@ class SecondPlayer:
     def differentiate(self) -> None:
         """Take the gradient of that loss, summed over the workers. A collective."""
         assert self._loss is not None
-        parameters = list(self._named.values())
-        grads = torch.autograd.grad(self._loss, parameters, retain_graph=True)
+        grads = torch.autograd.grad(self._loss, list(self._named.values()), retain_graph=True)
         self._loss = None
-        for parameter, grad in zip(parameters, grads, strict=True):
-            # Slices' losses add up to the loss of the batch, and so do their gradients.
-            parameter.grad = self._group.sum(grad)
+        # Slices' losses add up to the loss of the batch, and so do their gradients.
+        self._grads = [self._group.sum(grad) for grad in grads]
 
     def step(self) -> None:
-        """Update the generators."""
+        """Update the generators by the gradient of their own loss."""
+        for parameter, grad in zip(self._named.values(), self._grads, strict=True):
+            # In place of what the model's backward pass, which goes through the fakes too, has left here.
+            parameter.grad = grad
         self._optimizer.step()
+        self._optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """Weights and moments by `generators/` + kind + name, and the steps taken."""

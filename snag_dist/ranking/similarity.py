@@ -157,20 +157,30 @@ def score_type(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def code_lengths(codes: Tensor, first: int, what: str) -> Tensor:
+    """Return (N, 1) lengths of codes (N, D), of which the whole `what` list holds the first at row `first`.
+
+    Raises:
+        NumericError: a length is not finite.
+    """
+    length = codes.square().sum(dim=1, keepdim=True).sqrt()
+    broken = ~torch.isfinite(length).view(-1)
+    if bool(broken.any()):
+        place = int(broken.to(torch.int64).argmax())
+        raise NumericError(
+            f"similarity, {what} code {first + place}: expected a vector of finite length, got length "
+            f"{float(length[place])}; the encoder gives non-finite numbers: take an earlier checkpoint, or train "
+            "with a lower learning rate"
+        )
+    return length
+
+
 def _unit_codes(codes: Codes, start: int, tile_start: int, side: int, what: str) -> tuple[Tensor, int]:
     """Return the codes inside [tile_start, tile_start + side) at length 1 and the whole list's row of the first."""
     first = max(start, tile_start)
     rows = codes[first - start : tile_start + side - start]
     rows = rows.detach().to(score_type(rows.dtype))
-    length = rows.square().sum(dim=1, keepdim=True).sqrt()
-    broken = ~torch.isfinite(length).view(-1)
-    if bool(broken.any()):
-        row = first + int(broken.to(torch.int64).argmax())
-        raise NumericError(
-            f"similarity, {what} code {row}: expected a vector of finite length, got length "
-            f"{float(length[row - first])}; the encoder gives non-finite numbers: take an earlier checkpoint, or train "
-            "with a lower learning rate"
-        )
+    length = code_lengths(rows, first, what)
     # A code of zeros is like nothing: cosine 0.
     return rows / torch.where(length > 0.0, length, 1.0), first
 

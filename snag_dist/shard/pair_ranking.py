@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snag_dist.errors import NumericError
 from snag_dist.ranking.mutual import Best, MutualPairs
 from snag_dist.ranking.pairs import PairCounts, PairList, PairRanks, Survey
-from snag_dist.ranking.similarity import DEFAULT_BUDGET, Part, merge_top
+from snag_dist.ranking.similarity import DEFAULT_BUDGET, Part, code_lengths, merge_top, score_type
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 
@@ -75,9 +76,24 @@ def _parts(left: OwnedCodes, right: OwnedCodes, group: Group) -> Iterator[Part]:
             yield Part(left.codes, group.broadcast(block, owner), left.start, start)
 
 
+def _require_finite(left: OwnedCodes, right: OwnedCodes, group: Group) -> None:
+    # None may stop alone: the others would wait for its codes.
+    found: str | None = None
+    try:
+        for what, owned in (("left", left), ("right", right)):
+            for number, block in enumerate(owned.codes.split(_VISITORS)):
+                code_lengths(block.to(score_type(block.dtype)), owned.start + number * _VISITORS, what)
+    except NumericError as error:
+        found = str(error)
+    for message in group.gather_objects(found):
+        if message is not None:
+            raise NumericError(message)
+
+
 def _survey(
     left: OwnedCodes, right: OwnedCodes, pairs: PairList, k_csls: int, group: Group, budget_bytes: int
 ) -> Survey:
+    _require_finite(left, right, group)
     sizes = {"num_left": len(left), "num_right": len(right), "k_csls": k_csls, "budget_bytes": budget_bytes}
     empty = Part(left.codes[:0], right.codes[:0])
     survey = Survey.of(empty, pairs, **sizes)
@@ -106,7 +122,8 @@ def rank_owned_pairs(
         budget_bytes: of each worker for the tile at work; see `rank_pairs`.
 
     Raises:
-        NumericError, ResourceError: see `rank_pairs`.
+        NumericError: a code has no finite length, on every worker alike.
+        ResourceError: see `rank_pairs`.
     """
     listed = PairList.of(pairs, len(left), len(right))
     survey = _survey(left, right, listed, k_csls, group, budget_bytes)

@@ -79,18 +79,21 @@ def rank(group: Group, visitors: int) -> dict[Any, Any]:
     return found
 
 
-def spoil_last(group: Group) -> str:
-    """Rank where a code of the last worker is not finite; return the error."""
+def spoil(group: Group) -> list[str]:
+    """Errors of both entrances where one code is not finite, of a left row of the last worker or a right one."""
     partition = Partition(NUM, SHARDS, group.size)
     first_row, stop = partition.rows(group.rank)
-    codes = draw_codes()
-    codes[NUM - 1] = torch.nan
-    left, right = (OwnedCodes.of(side, codes[first_row:stop], partition, group.rank) for side in LISTS["mixed"])
-    try:
-        find_mutual_pairs(left, right, k_csls=0, group=group)
-    except NumericError as error:
-        return str(error)
-    return "nothing"
+    errors: list[str] = []
+    for broken in (NUM - 2, NUM - 1):
+        codes = draw_codes()
+        codes[broken] = torch.nan
+        left, right = (OwnedCodes.of(side, codes[first_row:stop], partition, group.rank) for side in LISTS["mixed"])
+        with pytest.raises(NumericError) as mined:
+            find_mutual_pairs(left, right, k_csls=0, group=group)
+        with pytest.raises(NumericError) as ranked:
+            rank_owned_pairs(left, right, draw_pairs("mixed"), k_csls=0, group=group)
+        errors += [str(mined.value), str(ranked.value)]
+    return errors
 
 
 @pytest.fixture(scope="module")
@@ -124,5 +127,10 @@ def test_the_cases_are_what_they_say(runs: Any) -> None:
     assert alone["no left", 3] == {"held": (0, 43), "ranks": [[[]] * 4] * 2, "mutual": [], "scores": []}
 
 
-def test_a_code_that_is_not_finite_is_an_error_and_not_a_rank() -> None:
-    assert "similarity, right code 149: expected a vector of finite length" in spoil_last(Group())
+def test_a_code_that_is_not_finite_is_the_same_error_on_every_worker() -> None:
+    alone = spoil(Group())
+    assert alone[0] == alone[1]
+    assert alone[2] == alone[3]
+    for what, message in (("left", alone[0]), ("right", alone[2])):
+        assert message.startswith(f"similarity, {what} code 149: expected a vector of finite length, got length nan; ")
+    assert run_distributed(spoil, 2) == [alone, alone]

@@ -16,9 +16,11 @@ from snag_dist.model.features import ColumnStatistics
 from snag_dist.random import Moment, Stream
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.neighbours import OwnedEdges
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import AdamConfig, EntityTable, InitialRows, LazyAdamConfig
+from snag_dist.shard.row_optimizers import AdamConfig, LazyAdamConfig
+from snag_dist.shard.table import EntityTable
 from snag_dist.task.alignment import assemble_pairs
 from snag_dist.training.alignment import DistributedAlignment
 from snag_dist.training.engine import DTYPES, EngineConfig

@@ -18,8 +18,10 @@ from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
+from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.partition import Partition
-from snag_dist.shard.table import EntityTable, InitialRows, LazyAdamConfig
+from snag_dist.shard.row_optimizers import LazyAdamConfig
+from snag_dist.shard.table import EntityTable
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.completion import DistributedCompletion

@@ -59,11 +59,10 @@ class PairCodes:
 
     def counted(self) -> Tensor:
         """(b,) bool: pairs of the slice of which both codes exist."""
-        mine = slice(self.offset, self.offset + len(self.left))
-        counted = torch.ones(len(self.left), dtype=torch.bool, device=self.left.device)
-        for known in (self.known_left, self.known_right):
-            counted = counted if known is None else counted & known[mine]
-        return counted
+        known, mine = self.known(), slice(self.offset, self.offset + len(self.left))
+        if known is None:
+            return torch.ones(len(self.left), dtype=torch.bool, device=self.left.device)
+        return known.view(2, -1)[:, mine].all(dim=0)
 
     def known(self) -> Tensor | None:
         """(2B,) bool, `known_left` before `known_right`; None if all codes exist."""
@@ -164,17 +163,14 @@ def contrast_tokens(
     """`contrastive_loss` of every joint code and of every modality, from one set of cosines.
 
     Args:
-        pairs: a slice.
-        temperature: tau of all.
+        pairs: a slice; `temperature` is tau of all, `place` as in `contrastive_loss`.
         weights: (b, M) phi of each pair in each modality.
-        place: as in `contrastive_loss`.
 
     Returns:
         Losses of the joint codes, and of the M modalities.
     """
-    num_joints = pairs.num_joints
     found = pairs.gram.losses([*pairs.joint_contrasts(temperature), *pairs.contrasts(temperature)])
-    joint, each = found[:num_joints], found[num_joints:]
+    joint, each = found[: pairs.num_joints], found[pairs.num_joints :]
     if weights is not None:
         match_shape(weights, "weights of pairs in modalities", pairs.gram.stop - pairs.gram.start, len(each))
         each = [_weighted(losses, weights[:, token], place, pairs.counted(token)) for token, losses in enumerate(each)]
@@ -235,17 +231,14 @@ def draw_tokens(
     """`contrastive_loss` of the joint code and of every modality, and `divergence_loss` of each from the joint code.
 
     Args:
-        pairs: a slice, with one joint code.
-        temperature: tau of the contrasts.
-        teacher_temperature, zoom: of the divergences.
+        pairs: a slice, with one joint code; `temperature` is tau of the contrasts, the rest of the divergences.
 
     Returns:
         Loss of the joint code, contrasts of the M modalities, divergences of the M modalities.
     """
     num_tokens, total = len(pairs.known), pairs.num_pairs
-    contrasts = [*pairs.joint_contrasts(temperature), *pairs.contrasts(temperature)]
     drawn = [Divergence(token, num_tokens, teacher_temperature, known) for token, known in enumerate(pairs.known)]
-    found = pairs.gram.losses([*contrasts, *drawn])
+    found = pairs.gram.losses([*pairs.joint_contrasts(temperature), *pairs.contrasts(temperature), *drawn])
     joint, *each = [losses.sum() / total for losses in found[: 1 + num_tokens]]
     return joint, each, [_drawn(losses, zoom, total) for losses in found[1 + num_tokens :]]
 
@@ -276,11 +269,12 @@ def _crowding(pairs: PairCodes, alpha: float) -> Tensor:
     # (b,) log(1 + sum over the other right entities of e^{alpha cosine}).
     def rows_of(first: int, stop: int) -> Tensor:
         logits = alpha * (pairs.left[first:stop] @ pairs.all_right.T)
-        blocked = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+        least = torch.finfo(logits.dtype).min
         if pairs.known_right is not None:
-            blocked |= ~pairs.known_right
-        blocked.diagonal(pairs.offset + first).fill_(True)
-        return functional.softplus(torch.logsumexp(logits.masked_fill(blocked, torch.finfo(logits.dtype).min), dim=1))
+            # masked_fill of a tile costs as much as the product, on a CPU.
+            logits = logits + logits.new_zeros(logits.shape[1]).masked_fill(~pairs.known_right, least)
+        logits.diagonal(pairs.offset + first).fill_(least)
+        return functional.softplus(torch.logsumexp(logits, dim=1))
 
     return _by_rows(rows_of, len(pairs.left), len(pairs.all_left))
 
@@ -301,5 +295,5 @@ def _by_rows(function: Callable[[int, int], Tensor], num_rows: int, num_columns:
 def _gram(pairs: PairCodes) -> Gram:
     start, stop = pairs.offset, pairs.offset + len(pairs.left)
     sides = ((pairs.left, pairs.all_left), (pairs.right, pairs.all_right))
-    codes = [part for own, everyone in sides for part in (everyone[:start], own, everyone[stop:])]
-    return Gram((torch.cat(codes),), (), start, stop)
+    codes = torch.cat([part for own, everyone in sides for part in (everyone[:start], own, everyone[stop:])])
+    return Gram((codes,), (), start, stop)

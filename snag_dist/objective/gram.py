@@ -85,8 +85,7 @@ class Divergence:
     """KL(q || p): p the softmax of `Contrast` for a student's cosines, q for a teacher's, without gradient.
 
     Attributes:
-        source, teacher: whose cosines, as in `Contrast`.
-        temperature: tau, of both.
+        source, teacher, temperature: as in `Contrast`.
         known: (2B,) bool, of the student and taken for the teacher too.
     """
 
@@ -118,7 +117,7 @@ Term = Contrast | Divergence
 
 @dataclass(frozen=True)
 class Gram:
-    """B pairs in several spaces; losses count the pairs [start, stop) against all.
+    """B pairs in several spaces; the pairs [start, stop) count, against all.
 
     Attributes:
         spaces: codes (2B, D) of unit length, left ones first; D may differ.
@@ -136,7 +135,7 @@ class Gram:
         """Losses (b,) of every term: of a pair, the mean of both its entities; 0 where the code of one is unknown."""
         shares = [self._shares(weights) for weights in self.weights]
         plan = _Plan(tuple(terms), len(self.spaces), len(shares), len(self.spaces[0]) // 2, self.start, self.stop)
-        rows = cast("Tensor", _RowLosses.apply(plan, *self.spaces, *shares))
+        rows = cast("Tensor", cast(Any, _RowLosses).apply(plan, *self.spaces, *shares))
         losses = rows.view(len(terms), 2, self.stop - self.start).mean(dim=1)
         return [self._counted(loss, term.known) for loss, term in zip(losses, terms, strict=True)]
 
@@ -144,7 +143,7 @@ class Gram:
         tokens = self.spaces[: weights.shape[1]]
         match_shape(weights, "weights of a joint code", len(tokens[0]), len(tokens))
         # Unit, but for a token of zeros.
-        lengths = torch.stack([codes.detach().norm(dim=1) for codes in tokens], dim=1)
+        lengths = torch.stack([codes.detach().square().sum(dim=1).sqrt() for codes in tokens], dim=1)
         return functional.normalize(weights.to(lengths.dtype) * lengths, dim=1).T.contiguous()
 
     def _counted(self, losses: Tensor, known: Tensor | None) -> Tensor:
@@ -171,8 +170,7 @@ class _Plan:
 
     def keeps(self) -> bool:
         """Whether the cosines may be kept for the way back."""
-        rows = 2 * (self.stop - self.start)
-        return (self.num_spaces + self.num_mixes) * rows * 2 * self.num_pairs <= _KEPT_COSINES
+        return (self.num_spaces + self.num_mixes) * 4 * (self.stop - self.start) * self.num_pairs <= _KEPT_COSINES
 
     @property
     def is_whole(self) -> bool:
@@ -181,12 +179,12 @@ class _Plan:
 
     def of_slice(self, matrix: Tensor) -> Tensor:
         """View (..., 2, b) of the slice's columns of (..., 2B)."""
-        return matrix.unflatten(-1, (2, self.num_pairs))[..., self.start : self.stop]
+        return matrix.view(*matrix.shape[:-1], 2, self.num_pairs)[..., self.start : self.stop]
 
     def widened(self, rows: Tensor) -> Tensor:
         """(..., 2B) from (..., 2b) of the slice; 0 elsewhere."""
         wide = rows.new_zeros(*rows.shape[:-1], 2 * self.num_pairs)
-        self.of_slice(wide).copy_(rows.unflatten(-1, (2, self.stop - self.start)))
+        self.of_slice(wide).copy_(rows.reshape(*rows.shape[:-1], 2, self.stop - self.start))
         return wide
 
 
@@ -200,8 +198,7 @@ class _RowLosses(torch.autograd.Function):
         sums: list[list[Tensor]] = [[] for _ in plan.terms]
         kept: list[Tensor] = []
         for tile in plan.tiles():
-            cosines = [codes[tile.rows] @ codes.T for codes in spaces]
-            cosines += [_mixed(cosines, each, tile) for each in shares]
+            cosines = _cosines(spaces, shares, tile)
             kept += cosines if plan.keeps() else []
             for index, term in enumerate(plan.terms):
                 values, own_sums = term.values(cosines, tile)
@@ -214,20 +211,16 @@ class _RowLosses(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         plan: _Plan = ctx.plan
         saved, wanted = cast("tuple[Tensor, ...]", ctx.saved_tensors), cast("tuple[bool, ...]", ctx.needs_input_grad)
         tensors, statistics = saved[: len(wanted) - 1], saved[len(wanted) - 1 + ctx.num_kept :]
         spaces, shares = tensors[: plan.num_spaces], tensors[plan.num_spaces :]
         kept = iter(saved[len(tensors) : len(tensors) + ctx.num_kept])
         grads = [torch.zeros_like(tensor) for tensor in tensors]
-        weights, sums = plan.widened(grad), [plan.widened(part) for part in statistics]
+        weights, sums = plan.widened(grad_outputs[0]), [plan.widened(part) for part in statistics]
         for tile in plan.tiles():
-            if ctx.num_kept:
-                cosines = [next(kept) for _ in tensors]
-            else:
-                cosines = [codes[tile.rows] @ codes.T for codes in spaces]
-                cosines += [_mixed(cosines, each, tile) for each in shares]
+            cosines = [next(kept) for _ in tensors] if ctx.num_kept else _cosines(spaces, shares, tile)
             slopes: dict[int, Tensor] = {}
             for term, own_sums, own_weights in zip(plan.terms, sums, weights, strict=True):
                 found = term.slopes(cosines, tile, own_sums, own_weights)
@@ -258,8 +251,8 @@ def _sums(tiles: Tensor, known: Tensor | None) -> Tensor:
 def _softmax_both_ways(
     matrix: Tensor, temperature: float, known: Tensor | None, tile: Tile, sums: Tensor, weights: Tensor
 ) -> Tensor:
-    # (t, 2B) weights_i p_ij + weights_j p_ji, p the softmax of each row, 0 for unknown columns. One exponential serves
-    # both. Rows without weight, whose sums may mean nothing, have no part in it.
+    # (t, 2B) weights_i p_ij + weights_j p_ji, p the softmax of each row, 0 for unknown columns, from one exponential.
+    # Rows without weight, whose sums may mean nothing, have no part in it.
     exponentials = _exponentials(matrix, temperature, tile)
     factors = torch.where(weights == 0, 0.0, weights / sums)
     if known is None:
@@ -269,35 +262,32 @@ def _softmax_both_ways(
     return exponentials.mul_(both).to(matrix.dtype)
 
 
-def _mixed(cosines: Sequence[Tensor], shares: Tensor, tile: Tile) -> Tensor:
-    # (t, 2B) cosines of joint codes, from those of their tokens.
-    mixed = torch.zeros_like(cosines[0])
-    for matrix, share in zip(cosines, shares, strict=False):
-        mixed.addcmul_(matrix * share[tile.rows].unsqueeze(1), share)
-    return mixed
+def _cosines(spaces: Sequence[Tensor], shares: Sequence[Tensor], tile: Tile) -> list[Tensor]:
+    # (t, 2B) of every space, then of every mix.
+    cosines = [codes[tile.rows] @ codes.T for codes in spaces]
+    for each in shares:
+        mixed = torch.zeros_like(cosines[0])
+        for matrix, share in zip(cosines, each, strict=False):
+            mixed.addcmul_(matrix * share[tile.rows].unsqueeze(1), share)
+        cosines.append(mixed)
+    return cosines
 
 
 def _to_tokens(
-    slopes: dict[int, Tensor],
-    slope: Tensor,
-    tokens: list[Tensor],
-    shares: Tensor,
-    grad: Tensor,
-    tile: Tile,
-    plan: _Plan,
+    slopes: dict[int, Tensor], slope: Tensor, tokens: list[Tensor], share: Tensor, grad: Tensor, tile: Tile, plan: _Plan
 ) -> None:
-    # From C + C^T of a mix to those of its tokens and the gradient (M, 2B) of its shares.
-    for index, share in enumerate(shares):
+    # From C + C^T of a mix to those of its tokens and the gradient (M, 2B) of its shares `share`.
+    for index, column in enumerate(share):
         products = slope * tokens[index]
-        grad[index, tile.rows] += products @ share
+        grad[index, tile.rows] += products @ column
         if not plan.is_whole:
             # Rows of other workers' pairs are in no tile of ours; they are met as columns.
-            across = share[tile.rows] @ products
+            across = column[tile.rows] @ products
             plan.of_slice(across).zero_()
             grad[index] += across
         if index not in slopes:
             slopes[index] = torch.zeros_like(slope)
-        slopes[index].addcmul_(torch.mul(slope, share[tile.rows].unsqueeze(1), out=products), share)
+        slopes[index].addcmul_(torch.mul(slope, column[tile.rows].unsqueeze(1), out=products), column)
 
 
 def _to_codes(slope: Tensor, codes: Tensor, grad: Tensor, tile: Tile, plan: _Plan) -> None:

@@ -9,8 +9,9 @@
         manifest.json            sha256 and size of every file; written last
     checkpoints/LATEST, BEST     names of checkpoints; BEST-plain that of a stage which is over
 
-A checkpoint is a copy on the host first; a thread writes it while training goes on. When every worker's part is written
-it is renamed, and `LATEST` is flipped: a reader sees a whole one or none. Nothing in it depends on the number of
+A checkpoint is a copy on the host first; a thread writes it while training goes on. Rows that lie on disk, because
+memory does not hold them, are written from where they are, while training waits. When every worker's part is written it
+is renamed, and `LATEST` is flipped: a reader sees a whole one or none. Nothing in it depends on the number of
 workers, and there is no random state: every draw is keyed. Damage is found before anything is read; the run then goes
 on from the version before.
 """
@@ -142,7 +143,9 @@ class Checkpoints:
         self.settle()
         partial = self._folder / f"{name_of_step(cursor.step)}.partial"
         dense, kept = learner.engine.state(), keeper.state()
-        files = {rows_file(s): _copy(learner.table.shard_state(s)) for s in self._partition.shards(self._group.rank)}
+        on_disk = learner.table.reads_ahead
+        hold = dict[str, Tensor] if on_disk else _copy
+        files = {rows_file(s): hold(learner.table.shard_state(s)) for s in self._partition.shards(self._group.rank)}
         if self._group.rank == 0:
             files |= {"dense.safetensors": _copy(dense), "task.safetensors": _copy(kept)}
             files[EPOCH] = _copy(learner.epoch_state())
@@ -158,6 +161,8 @@ class Checkpoints:
             return written
 
         self._writing = _Writing(cursor, best, Background(write))
+        if on_disk:
+            self._writing.work.outcome()
 
     def settle(self) -> None:
         """Wait for the checkpoint on its way, if there is one, and publish it. A collective.

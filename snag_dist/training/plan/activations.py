@@ -39,7 +39,7 @@ def saved_bytes(run: Callable[[], object]) -> int:
 
 def bytes_per_entity(task: CompletionTask | AlignmentTask, sizes: GraphSizes, dtype: torch.dtype) -> int:
     """Bytes kept for each encoded entity."""
-    task = task.to(dtype)
+    task.to(dtype)
 
     def encode(num: int) -> int:
         inputs = _inputs(task.encoder.width, num, sizes, dtype)
@@ -69,7 +69,7 @@ def bytes_per_pair(task: CompletionTask, dtype: torch.dtype, *, own: bool) -> in
 
 def bytes_per_link_pair(task: AlignmentTask, dtype: torch.dtype) -> int:
     """Bytes kept for each own pair and pair of the batch by the contrastive terms."""
-    task = task.to(dtype)
+    task.to(dtype)
 
     def contrast(num: int) -> int:
         pairs = np.stack([np.arange(num), num + np.arange(num)], axis=1)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from snag_dist.method.choices import AlignmentMethod
+from snag_dist.method.choices import AlignmentMethod, CompletionMethod
+from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.training.plan.load import StepLoad
 from snag_dist.training.plan.memory import build_task
 from snag_dist.training.plan.sizes import GraphSizes
@@ -82,9 +83,17 @@ def _measure(recipe: Recipe, sizes: GraphSizes, batch_size: int, threads: int, o
         trial = Trial.build(recipe, sizes, batch_size=batch_size, scratch=Path(folder))
         trial.stepper.begin_epoch()
         seconds = _median_seconds(trial.step, recipe.plan.calibration_steps)
-        seconds += _idle_rows_seconds(trial, own_rows - sizes.num_entities)
+        if load_grows_with_rows(recipe):
+            seconds *= own_rows / sizes.num_entities
+        else:
+            seconds += _idle_rows_seconds(trial, own_rows - sizes.num_entities)
         dist.destroy_process_group()
     return seconds
+
+
+def load_grows_with_rows(recipe: Recipe) -> bool:
+    """Whether a step looks at all entities."""
+    return isinstance(recipe.method, CompletionMethod) and isinstance(recipe.method.loss, AllEntitiesConfig)
 
 
 def _trial_triples(recipe: Recipe, sizes: GraphSizes, rows: int) -> int:

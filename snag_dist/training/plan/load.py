@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from snag_dist.method.choices import AlignmentMethod, CompletionMethod
+from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.sampling.negatives import PerTripleConfig, SharedConfig
 from snag_dist.task.alignment import AlignmentTask
 from snag_dist.task.completion import CompletionTask
@@ -21,7 +22,8 @@ class StepLoad:
 
     Attributes:
         rows: learned rows that are read and updated.
-        encoded: entities encoded at their owner.
+        encoded: entities encoded at their owner whose activations are held at a time.
+        own_codes: codes of own rows that are held for a loss over all entities; else 0.
         arrived: codes that come to the batch, its own ones included.
         pairs: queries times candidates, or own pairs times pairs of the batch.
         code_width: numbers of a code on its way.
@@ -32,6 +34,7 @@ class StepLoad:
 
     rows: int
     encoded: int
+    own_codes: int
     arrived: int
     pairs: int
     code_width: int
@@ -50,6 +53,8 @@ class StepLoad:
     def _of_completion(cls, recipe: Recipe, sizes: GraphSizes) -> Self:
         method, workers = recipe.method, recipe.cluster.num_workers
         assert isinstance(method, CompletionMethod)
+        if isinstance(method.loss, AllEntitiesConfig):
+            return cls._of_all_entities(recipe, sizes, method.loss)
         negatives, width = method.negatives, method.encoder.width
         batch = min(recipe.train.batch_size, sizes.num_triples)
         own = -(-batch // workers)
@@ -64,9 +69,31 @@ class StepLoad:
         return cls(
             rows=encoded,
             encoded=encoded,
+            own_codes=0,
             arrived=distinct(2 * own + own_pools, sizes.num_entities),
             pairs=own * per_triple * negatives.num,
             code_width=width,
+            halo=0,
+            owned_edges=0,
+            steps=-(-sizes.num_triples // batch),
+        )
+
+    @classmethod
+    def _of_all_entities(cls, recipe: Recipe, sizes: GraphSizes, loss: AllEntitiesConfig) -> Self:
+        workers = recipe.cluster.num_workers
+        batch = min(recipe.train.batch_size, sizes.num_triples)
+        known = distinct(2 * batch, sizes.num_entities)
+        own_rows = sizes.most_rows(workers)
+        block = min(loss.block, own_rows)
+        is_fresh = loss.candidates == "fresh"
+        return cls(
+            rows=own_rows if is_fresh else -(-known // workers),
+            encoded=block if is_fresh else block - (-known // workers),
+            own_codes=own_rows,
+            arrived=distinct(2 * -(-batch // workers), sizes.num_entities),
+            # Every owner scores the queries of all workers, a block of rows at a time.
+            pairs=batch * (2 if loss.sides == "both" else 1) * block,
+            code_width=recipe.method.encoder.width,
             halo=0,
             owned_edges=0,
             steps=-(-sizes.num_triples // batch),
@@ -88,6 +115,7 @@ class StepLoad:
         return cls(
             rows=-(-targets // workers),
             encoded=-(-2 * batch // workers),
+            own_codes=0,
             arrived=2 * batch,
             pairs=own * batch,
             code_width=packed_width(task),

@@ -107,7 +107,7 @@ class _Planner:
         self._num_rows = sizes.most_rows(recipe.cluster.num_workers)
         self._device: Where = "device" if recipe.cluster.use_gpu else "host"
         placed: dict[str, Where] = {"device": self._device, "host": "host", "disk": "mapped"}
-        self._placed = placed[recipe.table.placement]
+        self._placed: Where = placed[recipe.table.placement]
         self._state_bytes = sum(
             number.itemsize * (tail[0] if tail else 1)
             for tail, number in recipe.table.build().state_columns(self._width, self._row_dtype).values()
@@ -158,9 +158,11 @@ class _Planner:
         rows = load.rows * (width * self._row_dtype.itemsize * 4 + self._state_bytes)
         entities = load.encoded * (per_entity + raw + 2 * load.code_width * number)
         arrived = load.arrived * load.code_width * number * 2
+        own = load.own_codes * load.code_width * number * 2
         return (
             Item("touched rows, gradients and state", rows, self._device, "train.batch_size"),
             Item("activations of the encoder", entities, self._device, "train.batch_size"),
+            Item("codes of own rows and their gradients", own, self._device, "cluster.num_workers"),
             Item("codes of the batch", arrived, self._device, "train.batch_size"),
             Item("scores and negatives", self._scores(), self._device, "train.batch_size"),
         )
@@ -208,7 +210,13 @@ class _Planner:
         )
 
     def _checkpoint(self) -> tuple[Item, ...]:
-        # A virtual shard at a time: its columns as bytes, and the file made of them.
+        # A copy of everything, written behind the steps that follow, unless it lies on disk; a virtual shard at a time
+        # becomes bytes of a file.
         shard = -(-self._sizes.num_entities // self._sizes.virtual_shards)
         row = self._width * self._row_dtype.itemsize + self._state_bytes
-        return (Item("copy of a virtual shard", 2 * shard * row, "host", "ingest.virtual_shards"),)
+        lighter = "table.placement" if isinstance(self._recipe.table, RowwiseAdagradConfig) else "table.kind"
+        return (
+            *self._step(),
+            Item("copy of rows and state", 0 if self._placed == "mapped" else self._num_rows * row, "host", lighter),
+            Item("file of a virtual shard", shard * row, "host", "ingest.virtual_shards"),
+        )

@@ -1,17 +1,18 @@
 """A plan in lines for a person."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from snag_dist.store.opened import Store
 from snag_dist.training.plan.calibration import Calibration, calibrate
 from snag_dist.training.plan.load import StepLoad
-from snag_dist.training.plan.memory import build_task
+from snag_dist.training.plan.memory import Where, build_task
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.traffic import Traffic
 from snag_dist.training.plan.verdict import Machines, Verdict, gigabytes
 from snag_dist.training.recipe import Recipe
 
-_PLACES = {"device": "GPU", "host": "host memory", "mapped": "mapped files"}
+_PLACES: Mapping[Where, str] = {"device": "GPU", "host": "host memory", "mapped": "mapped files"}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.choices import CompletionMethod
+from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.random import Moment
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
@@ -24,6 +25,7 @@ from snag_dist.shard.table import EntityTable
 from snag_dist.task.alignment import AlignmentTask, assemble_pairs
 from snag_dist.task.completion import CompletionTask, assemble
 from snag_dist.training.alignment import DistributedAlignment
+from snag_dist.training.all_entities import DistributedAllEntities
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.completion import DistributedCompletion
 from snag_dist.training.engine import DTYPES
@@ -116,7 +118,11 @@ class Trial:
             method = recipe.method
             assert isinstance(method, CompletionMethod)
             truth = TruthIndex.build(triples, sizes.num_entities, sizes.num_relations)
-            module = DistributedCompletion(task, exchange, stopwatch)
+            module = (
+                DistributedAllEntities(task, method.loss, table, features, partition, group, stopwatch)  # pyright: ignore[reportArgumentType]
+                if isinstance(method.loss, AllEntitiesConfig)
+                else DistributedCompletion(task, exchange, stopwatch)
+            )
             batches = _corrupted(method.build_sampler(truth), MemoryTriples(triples, batch_size, group, recipe.seed))
         stepper = Stepper(
             module,

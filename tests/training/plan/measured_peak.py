@@ -21,7 +21,9 @@ from snag_dist.shard.group import Group
 from snag_dist.shard.ranking import rank_triples
 from snag_dist.task.completion import CompletionTask
 from snag_dist.training.alignment_scoring import AlignmentScoring
+from snag_dist.training.checkpoint import Checkpoints
 from snag_dist.training.completion_scoring import encode_owned
+from snag_dist.training.cursor import Cursor
 from snag_dist.training.engine import DTYPES
 from snag_dist.training.plan.sizes import GraphSizes, ModalitySize
 from snag_dist.training.plan.trial import Trial
@@ -39,8 +41,13 @@ def live(recipe: Recipe, sizes: GraphSizes, folder: Path) -> None:
     """What a worker does."""
     trial = Trial.build(recipe, sizes, batch_size=recipe.train.batch_size, scratch=folder)
     trial.stepper.begin_epoch()
-    for _ in range(4):
+    for _ in range(3):
         trial.step()
+    checkpoints = Checkpoints(folder / f"checkpoints-{sizes.num_entities}", trial.partition, Group(), "store")
+    keeper: Any = SimpleNamespace(state=dict, load_state=lambda state: None)
+    checkpoints.save(Cursor(), trial.stepper, keeper, best=False)
+    trial.step()
+    checkpoints.settle()
     if isinstance(trial.task, CompletionTask):
         dtype = DTYPES[recipe.train.engine.precision]
         encoded = encode_owned(trial.task, trial.stepper.table, trial.features, trial.partition, 0, dtype)

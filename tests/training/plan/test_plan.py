@@ -74,7 +74,9 @@ def test_bytes_by_hand(table: str, state: int) -> None:
     # Codes and, for two tokens, their weight and presence.
     assert found["codes of all rows"] == (500 * 8 * 4 + 500 * 2 * 5, "host")
     assert found["scores of a block of queries"] == (2 * 20 * 500 * 4, "host")
-    assert found["copy of a virtual shard"] == (2 * 100 * (8 * 4 + state // 500), "host")
+    assert found["copy of rows and state"] == (500 * (8 * 4 + state // 500), "host")
+    assert found["file of a virtual shard"] == (100 * (8 * 4 + state // 500), "host")
+    assert found["codes of own rows and their gradients"] == (0, "host")
 
 
 def test_float64_doubles_rows_and_codes() -> None:
@@ -95,6 +97,12 @@ def test_placement_says_where_rows_lie(placement: str, where: str) -> None:
     found = items(plan_memory(make(table=table, cluster={"num_workers": 2, "use_gpu": True}), SIZES))
     assert found["rows"][1] == found["row optimiser state"][1] == where
     assert found["activations of the encoder"][1] == "device"
+
+
+def test_rows_on_disk_are_not_copied_for_a_checkpoint() -> None:
+    found = items(plan_memory(make(table={"kind": "lazy_adam", "placement": "disk"}), SIZES))
+    assert found["copy of rows and state"] == (0, "host")
+    assert found["rows"] == (16000, "mapped")
 
 
 def test_the_peak_is_what_stays_and_the_largest_phase() -> None:
@@ -161,6 +169,23 @@ def test_load_of_completion_by_hand() -> None:
     assert load.pairs == 32 * 2 * 3
 
 
+def test_load_of_a_loss_over_all_entities_by_hand() -> None:
+    loss = {"kind": "all_entities", "block": 32}
+    for candidates in ("fresh", "cached"):
+        recipe = make(
+            method={"encoder": {"width": 8}, "loss": {**loss, "candidates": candidates}}, train={"batch_size": 32}
+        )
+        sizes = replace(SIZES, num_entities=1000)
+        load = StepLoad.of(recipe, sizes, build_task(recipe, sizes))
+        known = distinct(64, 1000)
+        assert load.rows == (500 if candidates == "fresh" else -(-known // 2))
+        assert load.encoded == (32 if candidates == "fresh" else 32 + -(-known // 2))
+        assert load.own_codes == 500
+        assert load.pairs == 32 * 2 * 32
+        found = items(plan_memory(recipe, sizes))
+        assert found["codes of own rows and their gradients"] == (500 * 8 * 4 * 2, "host")
+
+
 def test_load_of_alignment_by_hand() -> None:
     recipe = make(**ALIGNMENT)
     task = build_task(recipe, LINKED)
@@ -182,7 +207,7 @@ def test_load_of_alignment_by_hand() -> None:
 def test_traffic_by_hand() -> None:
     recipe = make()
     task = build_task(recipe, SIZES)
-    load = StepLoad(rows=1, encoded=1, arrived=100, pairs=1, code_width=8, halo=0, owned_edges=0, steps=1)
+    load = StepLoad(rows=1, encoded=1, own_codes=0, arrived=100, pairs=1, code_width=8, halo=0, owned_edges=0, steps=1)
     traffic = Traffic.of(recipe, load, task)
     parameters = sum(parameter.numel() for parameter in task.parameters())
     assert (traffic.ids, traffic.codes, traffic.gradients) == (400, 1600, 1600)
@@ -256,7 +281,7 @@ REFUSALS = {
         ),
         LARGE,
         "table.placement: expected at most 2.15 GB",
-        "for 2 workers on a host (each: rows 800 MB",
+        "for 2 workers on a host (each: copy of rows and state 812 MB, rows 800 MB",
         "set table.placement=disk (with table.kind=rowwise_adagrad), or use more hosts",
     ),
     "codes": (
@@ -355,7 +380,12 @@ def test_bytes_for_a_person() -> None:
 COUNTS = {"num_entities": 3000, "num_triples": 4000, "num_links": 600, "widths": {"text": 6}, "calibration_steps": 2}
 
 
-@pytest.mark.parametrize("changes", [{}, {"table": {"kind": "lazy_adam", "placement": "disk"}}, ALIGNMENT])
+ALL_ENTITIES = {"method": {"encoder": {"width": 8}, "loss": {"kind": "all_entities"}}}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"table": {"kind": "lazy_adam", "placement": "disk"}}, ALL_ENTITIES, ALIGNMENT]
+)
 def test_a_plan_is_printed_with_the_time_of_real_steps(changes: Any) -> None:
     plan = RunPlan.of(make(plan=COUNTS, **changes), None, timed=True)
     timed = plan.calibration

@@ -58,8 +58,8 @@ def alignment(entities: int) -> str:
 
 CASES = {
     "200 k rows, adam": completion(200_000, "adam", 128),
-    "500 k rows, rowwise adagrad": completion(500_000, "rowwise_adagrad", 128),
-    "1 M rows, adam": completion(1_000_000, "adam", 128),
+    "500 k rows, adam": completion(500_000, "adam", 128),
+    "1 M rows, rowwise adagrad": completion(1_000_000, "rowwise_adagrad", 128),
     "alignment, 40 k rows": alignment(40_000),
 }
 

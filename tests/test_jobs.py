@@ -18,9 +18,7 @@ def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 WORLD = str(ROOT / "jobs" / "recipes" / "world.toml")
-JOBS = {
-    name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "plan", "train", "evaluate", "tune")
-}
+JOBS = {name: str(ROOT / "jobs" / f"{name}.py") for name in ("ingest", "extract", "plan", "train", "evaluate", "tune")}
 
 SIZES = [
     part

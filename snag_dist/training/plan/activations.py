@@ -45,10 +45,12 @@ def bytes_per_entity(task: CompletionTask | AlignmentTask, sizes: GraphSizes, dt
         inputs = _inputs(task.encoder.width, num, sizes, dtype)
         moment = Moment(0, 0, 0)
         if isinstance(task, CompletionTask):
-            return saved_bytes(lambda: task.encode(inputs, moment))
+            completion = task
+            return saved_bytes(lambda: completion.encode(inputs, moment))
+        alignment = task
         ring = np.stack([np.arange(num), np.zeros(num, dtype=np.int64), (np.arange(num) + 1) % num], axis=1)
         edges = connect_graph(Adjacency.build(ring, num))
-        return saved_bytes(lambda: task.encode_graph(inputs, edges, moment))
+        return saved_bytes(lambda: alignment.encode_graph(inputs, edges, moment))
 
     return max(0, encode(2 * _FEW) - encode(_FEW)) // _FEW
 

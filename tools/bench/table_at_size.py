@@ -124,7 +124,8 @@ def _train(group: Group, placement: str, num_entities: int, seed: int) -> dict[s
     """Whole steps of one of the workers."""
     before = _memory()
     with tempfile.TemporaryDirectory() as scratch:
-        times = _time(_make_step(group, placement, num_entities, seed, Path(scratch)))
+        step = _make_step(group, placement, num_entities, seed, Path(scratch))
+        times = _time(step)
         end = _memory()
     return {
         **times,

@@ -119,6 +119,7 @@ class _Planner:
             {
                 "start": self._start(),
                 "step": self._step(),
+                "update of the rows": self._update(),
                 "evaluation": self._evaluation(),
                 "checkpoint": self._checkpoint(),
             },
@@ -155,17 +156,22 @@ class _Planner:
         load, width, number = self._load, self._width, self._dtype.itemsize
         raw = sum(size.width * 4 for size in self._sizes.modalities.values())
         per_entity = bytes_per_entity(self._task, self._sizes, self._dtype)
-        rows = load.rows * (width * self._row_dtype.itemsize * 4 + self._state_bytes)
+        rows = load.rows * width * self._row_dtype.itemsize * 2
         entities = load.encoded * (per_entity + raw + 2 * load.code_width * number)
         arrived = load.arrived * load.code_width * number * 2
         own = load.own_codes * load.code_width * number * 2
         return (
-            Item("touched rows, gradients and state", rows, self._device, "train.batch_size"),
+            Item("touched rows and gradients", rows, self._device, "train.batch_size"),
             Item("activations of the encoder", entities, self._device, "train.batch_size"),
             Item("codes of own rows and their gradients", own, self._device, "cluster.num_workers"),
             Item("codes of the batch", arrived, self._device, "train.batch_size"),
             Item("scores and negatives", self._scores(), self._device, "train.batch_size"),
         )
+
+    def _update(self) -> tuple[Item, ...]:
+        # After the way back, when activations are gone: rows twice, gradients twice, and the state of the rows.
+        row = self._width * self._row_dtype.itemsize * 4 + self._state_bytes
+        return (Item("touched rows, gradients and state", self._load.rows * row, self._device, "train.batch_size"),)
 
     def _scores(self) -> int:
         number, load = self._dtype.itemsize, self._load

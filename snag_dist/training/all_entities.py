@@ -92,7 +92,7 @@ class OwnCodes:
 class CachedCodes:
     """Codes of all rows a worker owns that stay for some steps.
 
-    They are made anew when an epoch begins, so that a run that continues from a checkpoint has the same ones.
+    They are made anew when an epoch begins and after every checkpoint, so that a run that goes on has the same ones.
     """
 
     def __init__(self, own: OwnCodes, refresh_every: int):
@@ -100,6 +100,10 @@ class CachedCodes:
         self._refresh_every = refresh_every
         self._codes: Tensor | None = None
         self._made = Moment(0, 0, 0)
+
+    def forget(self) -> None:
+        """Make them anew at the next step."""
+        self._codes = None
 
     def at(self, statistics: ColumnStatistics | None, moment: Moment, dtype: torch.dtype) -> Tensor:
         """(E_local, D) codes for a step, constants."""
@@ -138,6 +142,11 @@ class DistributedAllEntities(DistributedTask):
         self._exchange = Exchange(group, partition)
         self.own = OwnCodes(task, table, features, config.block)
         self._cache = CachedCodes(self.own, config.refresh_every) if config.candidates == "cached" else None
+
+    def forget_cache(self) -> None:
+        """Make cached codes anew at the next step."""
+        if self._cache is not None:
+            self._cache.forget()
 
     def plan(self, batch: CompletionBatch, moment: Moment) -> AllEntitiesPlan:
         """See `DistributedTask.plan`."""

@@ -153,6 +153,10 @@ class Assignment(ABC):
     def score_split(self, split: str, cursor: Cursor, stage: Stage) -> dict[str, Any]:
         """Rank a split, write its ranks and report, and return the report on every worker. A collective."""
 
+    def after_save(self) -> None:
+        """Let go of what a run that goes on from the checkpoint just taken would not have."""
+        return
+
     def state(self) -> Mapping[str, Tensor]:
         """What a checkpoint must keep beside dense parameters and rows, equal on every worker."""
         return {}

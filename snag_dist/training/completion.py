@@ -178,6 +178,11 @@ class CompletionAssignment(Assignment):
         """See `Assignment.score_split`."""
         return self._scoring.score_split(split, cursor)
 
+    def after_save(self) -> None:
+        """See `Assignment.after_save`."""
+        if isinstance(self.module, DistributedAllEntities):
+            self.module.forget_cache()
+
     def state(self) -> Mapping[str, Tensor]:
         """See `Assignment.state`."""
         return {} if self._opponent is None else self._opponent.state()

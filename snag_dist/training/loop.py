@@ -108,6 +108,7 @@ class Loop:
     def _save(self, cursor: Cursor, *, best: bool) -> None:
         self.checkpoints.save(cursor, self.stepper, self.assignment, best=best)
         self.boundary.saved(cursor.step)
+        self.assignment.after_save()
 
     def _draw(self, batches: Iterator[tuple[Drawn, Moment]]) -> tuple[Drawn, Moment] | None:
         with self.stepper.stopwatch.phase("data"):

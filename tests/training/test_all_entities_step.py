@@ -166,6 +166,11 @@ def test_cached_codes_are_made_anew_after_some_steps_and_with_an_epoch() -> None
     place.table.rows[absent] -= 3.0
     moved.table.rows[absent] -= 3.0
     torch.testing.assert_close(place.step(Moment(1, 1, 8))[0], moved.step(Moment(1, 1, 8))[0])
+    # A run that goes on from a checkpoint has no cache, so one that took it lets go of its own.
+    place.table.rows[absent] += 3.0
+    moved.table.rows[absent] += 3.0
+    place.module.forget_cache()
+    torch.testing.assert_close(place.step(Moment(1, 1, 9))[0], moved.step(Moment(1, 1, 9))[0])
 
 
 def test_no_more_than_a_block_is_encoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

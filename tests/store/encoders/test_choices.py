@@ -26,5 +26,5 @@ class Recipe(Config):
 
 def test_texts_are_no_business_of_an_image_tower():
     tree = {"vision": {"kind": "open_clip", "model": "ViT-B-32", "long_texts": "mean"}}
-    with pytest.raises(ConfigError, match=r"recipe: vision.open_clip.long_texts: no such field, got 'mean'; remove it"):
+    with pytest.raises(ConfigError, match=r"recipe: vision.long_texts: no such field, got 'mean'; remove it"):
         validate(Recipe, tree, "recipe")

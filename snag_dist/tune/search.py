@@ -4,8 +4,8 @@ TPE of Optuna proposes settings; this module trains each with every seed, tells 
 setting twice. (Ray's `Repeater` does the first two, but loses its state when a sweep is gone on with.)
 """
 
+import base64
 import json
-import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,20 +89,33 @@ class SeededSearch(Searcher):
         self._proposals[key] = []
 
     def save(self, checkpoint_path: str) -> None:
-        """Write everything that is known to a file."""
+        """Write everything that is known to a file: JSON, and in it what the inner searcher writes of itself."""
+        state = {
+            "queue": self._queue,
+            "settings": self._settings,
+            "proposals": self._proposals,
+            "trials": self._trials,
+            "figures": {key: list(figures.items()) for key, figures in self._figures.items()},
+            "num_proposals": self._num_proposals,
+        }
         with tempfile.TemporaryDirectory() as folder:
             inner = Path(folder) / "inner"
             self._inner.save(str(inner))
-            own = {name: value for name, value in self.__dict__.items() if name != "_inner"}
-            Path(checkpoint_path).write_bytes(pickle.dumps((own, inner.read_bytes())))
+            state["inner"] = base64.b64encode(inner.read_bytes()).decode("ascii")
+        Path(checkpoint_path).write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from a file that `save` wrote."""
-        own, written = pickle.loads(Path(checkpoint_path).read_bytes())
-        self.__dict__.update(own)
+        state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+        self._queue = [(key, seed) for key, seed in state["queue"]]
+        self._settings = state["settings"]
+        self._proposals = state["proposals"]
+        self._trials = {trial: (key, seed) for trial, (key, seed) in state["trials"].items()}
+        self._figures = {key: dict(figures) for key, figures in state["figures"].items()}
+        self._num_proposals = state["num_proposals"]
         with tempfile.TemporaryDirectory() as folder:
             inner = Path(folder) / "inner"
-            inner.write_bytes(written)
+            inner.write_bytes(base64.b64decode(state["inner"]))
             self._inner.restore(str(inner))
 
 

@@ -47,6 +47,6 @@ def test_a_training_that_does_not_fit_is_refused_at_its_start(tmp_path: Path, mo
     monkeypatch.setattr(launch, "open_store", lambda path: store)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     monkeypatch.setattr(ray, "nodes", lambda: make_nodes({"CPU": 4.0}))
-    with pytest.raises(ResourceError, match=r"table\.kind: expected at most 16 GB of host memory, got 1\d\d GB"):
+    with pytest.raises(ResourceError, match=r"table\.kind: expected at most 16 GB of host memory, got 2\d\d GB"):
         launch.launch(Recipe.model_validate(tree))
     assert not (tmp_path / "runs").exists()

@@ -1,6 +1,7 @@
 """The plan's memory against what a process really holds at its peak."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,9 @@ CASES = {
 def measure(case: str) -> int:
     """Bytes that a process holds at its peak, above what it holds after its imports."""
     command = [sys.executable, str(Path(__file__).with_name("measured_peak.py")), case]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    # As the workers of a run have it: see `connect`.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
 

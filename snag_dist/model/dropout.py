@@ -23,7 +23,7 @@ class KeyedDropout:
         threshold = round(probability * 65536)
         if self._moment is None or threshold == 0:
             return values
-        flat = values.reshape(len(values), -1)
+        flat = values.flatten(1)
         bits = self._moment.each_step(f"dropout/{place}").bits16(self._ids, flat.shape[1])
         kept = (bits >= threshold).to(values.dtype).mul_(65536.0 / (65536 - threshold))
         return values * kept.view(values.shape)

@@ -27,11 +27,12 @@ from snag_dist.training.completion import DistributedCompletion
 from snag_dist.training.cursor import Cursor
 from snag_dist.training.engine import EngineConfig
 from snag_dist.training.loop import Loop
-from snag_dist.training.recipe import TrainConfig
+from snag_dist.training.recipe import Recipe, TrainConfig
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import Stepper, Stopwatch
 from snag_dist.training.telemetry import Telemetry
 
+RECIPE = Recipe.model_validate({"name": "small", "store": "nowhere", "ingest": {"source": {"kind": "world"}}})
 NUM_ENTITIES, NUM_RELATIONS, WIDTH, BATCH = 60, 3, 8, 40
 EPOCHS, STEPS_PER_EPOCH = 3, 5
 NUM_STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -79,6 +80,7 @@ class SmallRun:
 
     def __init__(self, folder: Path, group: Group, notices: Notices | None = None, **train: Any):
         self.folder = RunFolder(folder)
+        self.rank = group.rank
         self.assignment = RandomGraph(group)
         self.config = TrainConfig.model_validate(
             {"epochs": EPOCHS, "batch_size": BATCH, "lr": 1e-2, "evaluate_every": 2, "log_every": 1, **train}
@@ -99,7 +101,7 @@ class SmallRun:
             self.assignment,
             self.stepper,
             self.checkpoints,
-            Telemetry(self.folder, group.rank),
+            Telemetry(self.folder, group, RECIPE),
             Boundary(self.config.checkpoint, group.rank, notices or Notices()),
             lambda _metrics: None,
         )
@@ -112,7 +114,9 @@ class SmallRun:
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that was trained: rows, their optimiser, dense parameters and theirs."""
         table = self.assignment.table
-        return {"rows": table.rows, **table.optimizer.state, **self.stepper.engine.state()}
+        shards = [table.shard_state(shard) for shard in self.assignment.partition.shards(self.rank)]
+        columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+        return {**columns, **self.stepper.engine.state()}
 
     def losses(self) -> dict[int, float]:
         """Loss by step, of the last time that each was taken."""

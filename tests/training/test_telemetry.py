@@ -69,7 +69,7 @@ def test_an_interval_is_joined_by_bytes_and_candidates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["method.negatives.num=64"], 64),
+        (["method.negatives.num=64", "method.negatives.sides=bernoulli"], 64),
         (["method.negatives.num=64", "method.negatives.sides=both"], 128),
         (["method.loss.kind=all_entities"], 2000),
         (["method.loss.kind=all_entities", "method.loss.sides=bernoulli"], 1000),

@@ -63,13 +63,13 @@ def test_killed_at_a_random_moment_and_resumed(features: PicturesConfig, tmp_pat
 
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", DRIVER, address, str(stores[0]), features.model_dump_json()]
-    partial = stores[0] / "features" / "vision.partial"
+    tables = stores[0] / "features"
     # Another moment in every run of the tests: the result must not depend on it.
     delays = [random.uniform(0.0, 1.5) for _ in range(2)]
     for delay in delays:
         process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 120
-        while not (partial / "plan.json").is_file() and process.poll() is None and time.monotonic() < end:
+        while not list(tables.glob("vision.*.partial")) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)

@@ -1,12 +1,11 @@
 """Feature tables: every modality of a recipe becomes one, made part by part over Ray Data actors.
 
-A table is made in `features/<modality>.partial` and renamed when it is whole. What is wrong with the source
+A table is made in `features/<modality>.<digest>.partial` and renamed when it is whole. What is wrong with the source
 is said in one line and leaves nothing behind; what is merely interrupted stays there and is gone on with. An item
 that cannot be used (a broken picture) is no error: it is listed in problems.parquet with its reason, and the entity
 has the modality if another of its items can be used.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -23,9 +22,9 @@ from ray.data import ActorPoolStrategy
 from snag_dist.errors import ConfigError, DataError
 from snag_dist.store.array_features import ArrayConfig
 from snag_dist.store.bag_features import AttributeBagConfig, RelationBagConfig
-from snag_dist.store.feature_table import PLAN, SCRATCH, FeatureTable, finish
+from snag_dist.store.feature_table import SCRATCH, FeatureTable, finish
 from snag_dist.store.ingest import without_places
-from snag_dist.store.manifest import FeatureManifest, hash_tree, write_json
+from snag_dist.store.manifest import FeatureManifest, hash_tree
 from snag_dist.store.modality import Modality
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.parts import MARKS, PartMaker, PartPlan
@@ -101,7 +100,7 @@ def extract(
         tables = [_open(store, name, config, identities[name], options) for name, config in missing.items()]
     except (ConfigError, DataError):
         for name in missing:
-            _discard(_plan(store, name, missing[name]))
+            _discard(_plan(store, name, missing[name], identities[name], options))
         raise
     made = {table.name: _make(table, options, progress) for table in tables}
     return {name: manifest or made[name] for name, manifest in done.items()}
@@ -137,9 +136,8 @@ def _existing(store: Store, name: str, identity: str, overwrite: bool) -> Featur
 
 
 def _open(store: Store, name: str, config: FeatureConfig, identity: str, options: ExtractOptions) -> FeatureTable:
-    plan = _plan(store, name, config)
-    reuse = "" if options.reuse is None else str(options.reuse.absolute())
-    _prepare_folder(plan, {"identity": identity, "store": store.fingerprint, "reuse": reuse})
+    plan = _plan(store, name, config, identity, options)
+    _prepare_folder(plan, store.feature_folder(name))
     modality = config.open(store, plan.folder / SCRATCH)
     if not len(modality.rows):
         unknown = f" ({len(modality.unknown_keys)} keys are unknown)" if modality.unknown_keys else ""
@@ -161,8 +159,12 @@ def _open(store: Store, name: str, config: FeatureConfig, identity: str, options
     return FeatureTable(store, name, config.dtype, config.model_dump(mode="json"), identity, modality, plan)
 
 
-def _plan(store: Store, name: str, config: FeatureConfig) -> PartPlan:
-    partial = store.feature_folder(name).with_name(f"{name}.partial")
+def _plan(store: Store, name: str, config: FeatureConfig, identity: str, options: ExtractOptions) -> PartPlan:
+    # The name says what the parts are of: an actor that outlives its interrupted extraction for a moment cannot leave
+    # its last part among those of another source.
+    reuse = "" if options.reuse is None else str(options.reuse.absolute())
+    digest = hash_tree({"identity": identity, "store": store.fingerprint, "reuse": reuse})[:12]
+    partial = store.feature_folder(name).with_name(f"{name}.{digest}.partial")
     return PartPlan(partial, config.dtype, store.num_entities, store.virtual_shards)
 
 
@@ -172,21 +174,19 @@ def _discard(plan: PartPlan) -> None:
         shutil.rmtree(plan.folder, ignore_errors=True)
 
 
-def _prepare_folder(plan: PartPlan, tree: dict[str, str]) -> None:
-    """Keep the parts of an interrupted extraction of the same thing; remove anything else."""
-    path = plan.folder / PLAN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == tree:
-        return
-    shutil.rmtree(plan.folder, ignore_errors=True)
-    plan.folder.mkdir(parents=True)
-    write_json(path, tree)
+def _prepare_folder(plan: PartPlan, final: Path) -> None:
+    """Keep the parts of an interrupted extraction of the same thing; remove those of anything else."""
+    for other in final.parent.glob(f"{final.name}.*.partial"):
+        if other != plan.folder:
+            shutil.rmtree(other, ignore_errors=True)
+    plan.folder.mkdir(parents=True, exist_ok=True)
 
 
 def _make(table: FeatureTable, options: ExtractOptions, progress: Progress) -> FeatureManifest:
     try:
         _make_parts(table, options, progress)
     except DataError:
-        shutil.rmtree(table.plan.folder)
+        shutil.rmtree(table.plan.folder, ignore_errors=True)
         raise
     return finish(table)
 

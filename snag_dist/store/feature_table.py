@@ -20,7 +20,6 @@ from snag_dist.store.schema import FORMAT_VERSION, PROBLEM_SCHEMA, PROBLEMS, REP
 from snag_dist.store.shard_files import load_mark
 from snag_dist.store.statistics import save_statistics
 
-PLAN = "plan.json"
 """In a table in the making: what is being made, so that parts of something else are not gone on with."""
 SCRATCH = "scratch"
 """In a table in the making: what a source lays out for the actors."""
@@ -66,7 +65,6 @@ def finish(table: FeatureTable) -> FeatureManifest:
     save_samples(modality, plan.folder / SAMPLES)
     for name in (MARKS, SCRATCH):
         shutil.rmtree(plan.folder / name, ignore_errors=True)
-    (plan.folder / PLAN).unlink()
     width = len(moments.mean)
     content = hashlib.sha256(f"{table.dtype} {width}\n".encode())
     content.update(b"".join(shard.sha256 for shard in shards))

@@ -171,7 +171,8 @@ def remove_remains(folder: Path) -> None:
     """Remove what an interruption left half-written or half-removed."""
     for pattern in ("step-*.partial", "step-*.replaced"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path)
+            # A worker that is being ended may still write into it: what stays is overwritten or removed later.
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _unwritable(path: Path, needed: int, error: Exception) -> CheckpointError:

@@ -178,7 +178,7 @@ def test_a_killed_extraction_goes_on_with_the_parts_that_are_left(ring_store: St
 
     with pytest.raises(Killed):
         extract(features, ring_store.path, progress=stop_after_a_part)
-    partial = ring_store.path / "features" / "text.partial"
+    (partial,) = ring_store.path.glob("features/text.*.partial")
     marks = {mark: mark.stat().st_mtime_ns for mark in (partial / "parts").glob("*.npz")}
     assert 1 <= len(marks) <= 4
     # A part that was under way leaves files without a mark.
@@ -209,6 +209,28 @@ def test_parts_of_another_source_are_not_gone_on_with(ring_store: Store, tmp_pat
     extract({"vision": save(tmp_path / "x.npy", np.full((600, 2), 2.0))}, ring_store.path)
     vectors, _ = FeatureRows.open(ring_store, "vision", 0, 600).gather(np.arange(600))
     assert (vectors == 2).all()
+
+
+def test_the_last_breath_of_an_interrupted_extraction_stays_out_of_the_next(ring_store: Store, tmp_path: Path):
+    def stop(what: str, done: int, total: int) -> None:
+        if done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        extract({"vision": save(tmp_path / "x.npy", np.ones((600, 2)))}, ring_store.path, progress=stop)
+    (old,) = ring_store.path.glob("features/vision.*.partial")
+    mark = sorted((old / "parts").glob("*.npz"))[0]
+    late = mark.read_bytes()
+
+    def write_late(what: str, done: int, total: int) -> None:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_bytes(late)
+
+    features = {"vision": save(tmp_path / "x.npy", np.full((600, 2), 2.0))}
+    extract(features, ring_store.path, progress=write_late)
+    vectors, _ = FeatureRows.open(ring_store, "vision", 0, 600).gather(np.arange(600))
+    assert (vectors == 2).all()
+    assert ring_store.modalities() == ("vision",)
 
 
 def test_the_result_does_not_depend_on_the_number_of_actors(

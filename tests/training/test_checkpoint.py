@@ -18,7 +18,7 @@ from snag_dist.errors import CheckpointError
 from snag_dist.shard.group import Group
 from snag_dist.training.background import Background
 from snag_dist.training.checkpoint import best_of
-from snag_dist.training.checkpoint_files import read_pointer, write_manifest
+from snag_dist.training.checkpoint_files import point, read_pointer, write_manifest
 from snag_dist.training.cursor import Cursor, read_cursor
 
 
@@ -100,6 +100,9 @@ def test_training_goes_on_while_a_copy_is_written(group: Group, tmp_path: Path) 
     # A second one waits for the first, which is then there.
     parts.checkpoints.save(Cursor(step=2), parts, parts.kept, best=False)
     assert read_pointer(tmp_path / "LATEST") == "step-00000001"
+    parts.checkpoints.settle()
+    assert read_pointer(tmp_path / "LATEST") == "step-00000002"
+    point(tmp_path / "LATEST", "step-00000001")
     other = Parts(tmp_path, group, 1)
     other.load("LATEST")
     assert torch.equal(other.table.rows, rows)

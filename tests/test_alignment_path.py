@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from small_pair import NUM_LINKS as NUM
+from small_pair import write_pair
 
 import snag_dist
 from snag_dist.errors import ConfigError, DataError
@@ -19,27 +20,6 @@ from snag_dist.training.run_folder import RunFolder
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 RECIPE = Path(__file__).parents[1] / "jobs" / "recipes" / "zh_en.toml"
-NUM = 120
-
-
-def write_pair(folder: Path) -> None:
-    """Two graphs of the same random shape, a tenth of the second one's triples drawn anew; ids interleave."""
-    draw = np.random.default_rng(0)
-    triples = np.stack([draw.integers(limit, size=500) for limit in (NUM, 12, NUM)], axis=1)
-    other = triples.copy()
-    other[draw.random(500) < 0.1, 2] = draw.integers(NUM)
-    order = draw.permutation(NUM)
-    for number, listed in ((1, triples), (2, other)):
-        name = "left" if number == 1 else "right"
-        ids = [2 * (entity if number == 1 else order[entity]) + number - 1 for entity in range(NUM)]
-        lines = [f"{ids[entity]}\thttp://{name}/resource/{name}_{entity}" for entity in range(NUM)]
-        (folder / f"ent_ids_{number}").write_text("\n".join(lines) + "\n")
-        rows = [f"{ids[head]}\t{relation}\t{ids[tail]}" for head, relation, tail in listed.tolist()]
-        (folder / f"triples_{number}").write_text("\n".join(rows) + "\n")
-        attributes = [f"http://{name}/resource/{name}_{entity}\tsize{entity % 7}\tage" for entity in range(NUM)]
-        (folder / f"training_attrs_{number}").write_text("\n".join(attributes) + "\n")
-    links = [f"{2 * entity}\t{2 * order[entity] + 1}" for entity in range(NUM)]
-    (folder / "ill_ent_ids").write_text("\n".join(links) + "\n")
 
 
 def recipe(folder: Path, *overrides: str) -> Any:

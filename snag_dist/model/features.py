@@ -65,7 +65,7 @@ class ProjectionConfig(Config):
 class Projection(nn.Module):
     """Linear map of one modality to tokens, with the chosen answer to missing vectors.
 
-    Source: SNAG, eq. (3); the second layer and the imputation by noise are in the released code only.
+    Source: SNAG, modality embedding; the second layer and the imputation by noise are in the released code only.
     """
 
     def __init__(self, config: ProjectionConfig, name: str, width: int, statistics: ColumnStatistics, code_width: int):

@@ -18,7 +18,7 @@ Combination = Literal["concat", "mean"]
 class GlobalMix(nn.Module):
     """Weights softmax(w)_m, the same for all entities.
 
-    Source: SNAG, eq. (10); EVA; MCLEA, eq. (6).
+    Source: SNAG, global modality integration; EVA; MCLEA, joint embedding.
     """
 
     def __init__(self, num_tokens: int, combination: Combination = "concat"):
@@ -61,7 +61,7 @@ def join_by_confidence(tokens: Tensor, confidence: Tensor) -> Tensor:
     Returns:
         (N, M * D), not of unit length; differentiable in both.
 
-    Source: MEAformer, eq. (9); SNAG's released code.
+    Source: MEAformer, joint embedding by entity-level weights; SNAG's released code.
     """
     match_shape(confidence, "confidence", *tokens.shape[:2])
     return _at_unit_length(tokens, confidence.to(tokens.dtype)).flatten(1)

@@ -187,7 +187,7 @@ def _weighted(losses: Tensor, weights: Tensor, place: WeightPlace, counted: Tens
 def pair_confidence(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
     """Weight phi of each pair in a modality: M times the lower confidence of both entities, (b,) from (b,) each.
 
-    Source: SNAG, eq. (12).
+    Source: SNAG, explicit confidence-augmented intra-modal alignment (ECIA).
     """
     return num_tokens * torch.minimum(left, right)
 
@@ -197,7 +197,7 @@ def neighbourhood_loss(pairs: PairCodes, alpha: float, beta: float) -> Tensor:
 
     1/B sum_i [log(1 + sum_{j != i} e^{alpha S_ij}) / alpha + the same over S_ji - beta log(1 + relu(S_ii))], S cosines.
 
-    Source: EVA, eq. (6); Liu et al., "HAL" (AAAI 2020).
+    Source: EVA, its loss by neighbourhood component analysis; Liu et al., "HAL" (AAAI 2020).
     """
     rows = _crowding(pairs, alpha) + _crowding(pairs.turned(), alpha)
     match = torch.relu((pairs.left * pairs.right).sum(dim=1))

@@ -1,7 +1,7 @@
 """N3: keeps small what a score multiplies.
 
-Source: Lacroix, Usunier and Obozinski, "Canonical Tensor Decomposition for Knowledge Base Completion" (ICML 2018),
-eq. (6), which prints a third of the sum; the released code takes the whole, as here.
+Source: Lacroix, Usunier and Obozinski, "Canonical Tensor Decomposition for Knowledge Base Completion" (ICML 2018)
+prints a third of the sum; the released code takes the whole, as here.
 """
 
 from collections.abc import Sequence

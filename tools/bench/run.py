@@ -19,6 +19,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import alignment
 import all_entities
 import emoji
 import exact_ranks
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "emoji": emoji.measure,
     "all_entities": all_entities.measure,
     "table_at_size": table_at_size.measure,
+    "alignment": alignment.measure,
 }
 
 

@@ -4,9 +4,7 @@ Needs no store: random triples, structure only. Wall time says what a person wai
 other work on the machine disturbs less, say what a step costs.
 """
 
-import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from workbench import memory_gb, run_in_processes
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
@@ -46,13 +43,16 @@ KINDS: dict[str, Any] = {"rowwise_adagrad": RowwiseAdagradConfig, "lazy_adam": L
 def measure(store: Path, seed: int) -> dict[str, Any]:
     """Time steps of the table alone and of two whole workers, small and large; memory of the workers."""
     del store
-    one_worker = _run(1, _alternate, seed)[0]
+    one_worker = run_in_processes(1, _alternate, seed)[0]
     whole = {
-        (placement, size): _run(WORKERS, _train, placement, size, seed)
+        (placement, size): run_in_processes(WORKERS, _train, placement, size, seed)
         for placement, sizes in (("device", (SMALL, LARGE)), ("disk", (LARGE,)))
         for size in sizes
     }
-    alone = {name: {size: _run(1, _table_alone, name, size, seed)[0] for size in (SMALL, LARGE)} for name in KINDS}
+    alone = {
+        name: {size: run_in_processes(1, _table_alone, name, size, seed)[0] for size in (SMALL, LARGE)}
+        for name in KINDS
+    }
     return {
         "width": WIDTH,
         "threads": 1,
@@ -122,11 +122,11 @@ def _alternate(group: Group, seed: int) -> dict[str, float]:
 
 def _train(group: Group, placement: str, num_entities: int, seed: int) -> dict[str, float]:
     """Whole steps of one of the workers."""
-    before = _memory()
+    before = memory_gb()
     with tempfile.TemporaryDirectory() as scratch:
         step = _make_step(group, placement, num_entities, seed, Path(scratch))
         times = _time(step)
-        end = _memory()
+        end = memory_gb()
     return {
         **times,
         "peak_gb": end["VmHWM"],
@@ -178,44 +178,3 @@ def _time(step: Callable[[int], None]) -> dict[str, float]:
         processor.append(time.process_time() - start[1])
     median = lambda values: round(1e3 * statistics.median(values[WARM:]), 3)  # noqa: E731
     return {"wall_ms": median(wall), "processor_ms": median(processor)}
-
-
-def _memory() -> dict[str, float]:
-    """Gigabytes of this process, by the names of Linux."""
-    # Pages that processes share count in each of them, but by their part in Pss.
-    lines = [
-        line.split()
-        for name in ("status", "smaps_rollup")
-        for line in Path(f"/proc/self/{name}").read_text().splitlines()
-    ]
-    wanted = ("VmHWM", "VmRSS", "Pss")
-    return {line[0][:-1]: int(line[1]) * 1024 / 1e9 for line in lines if line and line[0][:-1] in wanted}
-
-
-def _run(num: int, function: Callable[..., dict[str, float]], *arguments: Any) -> list[dict[str, float]]:
-    """Call a function on a group of new processes; each returns its numbers."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    with tempfile.TemporaryDirectory() as folder:
-        processes = [
-            context.Process(target=_work, args=(function, rank, num, folder, arguments, results)) for rank in range(num)
-        ]
-        for process in processes:
-            process.start()
-        found = [results.get(timeout=1800) for _ in processes]
-        sys.stderr.write(f"{function.__name__} {arguments}: {found}\n")
-        for process in processes:
-            process.join()
-    return found
-
-
-def _work(
-    function: Callable[..., Any], rank: int, num: int, folder: str, arguments: tuple[Any, ...], results: Any
-) -> None:
-    os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "LOCAL_RANK": str(rank)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=num)
-    results.put(function(Group(rank, num), *arguments))
-    dist.barrier()
-    dist.destroy_process_group()
-    sys.stdout.flush()

@@ -1,6 +1,8 @@
 """What several benchmarks need: a run's parts on one worker, without Ray, and medians with spread."""
 
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
 
 from snag_dist.method.choices import CompletionMethod
 from snag_dist.shard.group import Group
@@ -86,3 +89,44 @@ def summarise(seconds: list[float]) -> dict[str, float]:
 def set_threads(threads: int) -> None:
     """Use this many threads from here on."""
     torch.set_num_threads(threads)
+
+
+def memory_gb() -> dict[str, float]:
+    """Gigabytes of this process, by the names of Linux."""
+    # Pages that processes share count in each of them, but by their part in Pss.
+    lines = [
+        line.split()
+        for name in ("status", "smaps_rollup")
+        for line in Path(f"/proc/self/{name}").read_text().splitlines()
+    ]
+    wanted = ("VmHWM", "VmRSS", "Pss")
+    return {line[0][:-1]: int(line[1]) * 1024 / 1e9 for line in lines if line and line[0][:-1] in wanted}
+
+
+def run_in_processes(num: int, function: Callable[..., dict[str, float]], *arguments: Any) -> list[dict[str, float]]:
+    """Call a function on a group of `num` new processes of one thread each; each returns its numbers."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_work, args=(function, rank, num, folder, arguments, results)) for rank in range(num)
+        ]
+        for process in processes:
+            process.start()
+        found = [results.get(timeout=1800) for _ in processes]
+        sys.stderr.write(f"{function.__name__} {arguments}: {found}\n")
+        for process in processes:
+            process.join()
+    return found
+
+
+def _work(
+    function: Callable[..., Any], rank: int, num: int, folder: str, arguments: tuple[Any, ...], results: Any
+) -> None:
+    os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=num)
+    results.put(function(Group(rank, num), *arguments))
+    dist.barrier()
+    dist.destroy_process_group()
+    sys.stdout.flush()

@@ -1,0 +1,76 @@
+"""A sweep on a tiny world, through Ray Tune and Ray Train, to its report; called again, it does nothing new."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import snag_dist
+from snag_dist.errors import ConfigError, ResourceError
+from snag_dist.training.recipe import load_recipe
+from snag_dist.training.run_folder import RunFolder
+from snag_dist.tune.config import Sweep, load_sweep
+from snag_dist.tune.space import PROBABILITY, RATIO
+from snag_dist.tune.trial import read_trials
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(280)]
+
+WORLD = Path(__file__).parents[2] / "jobs" / "recipes" / "world_sweep.toml"
+
+
+def tiny(folder: Path, *overrides: str) -> Sweep:
+    """Two cells of two seeds, one of them without noise."""
+    space = f'{{"{PROBABILITY}"={{kind="grid",values=[0.2]}},"{RATIO}"={{kind="grid",values=[0.0,0.7]}}}}'
+    return load_sweep(
+        WORLD,
+        [
+            f"store={folder}/store",
+            f"runs={folder}/runs",
+            "ingest.source.num_entities=300",
+            "train.epochs=2",
+            "train.evaluate_every=1",
+            "train.batch_size=256",
+            "train.schedule.kind=constant",
+            "method.encoder.width=32",
+            "cluster.num_workers=1",
+            "tune.max_concurrent=2",
+            f"tune.space={space}",
+            *overrides,
+        ],
+    )
+
+
+def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Path) -> None:
+    with pytest.raises(
+        ResourceError, match=r"tune\.max_concurrent: 20 trials of 1 workers of 0\.5 CPUs need 10\.2 CPUs"
+    ):
+        snag_dist.search(tiny(tmp_path, "tune.max_concurrent=20"))
+    sweep = tiny(tmp_path)
+    outcome = snag_dist.search(sweep)
+
+    records = read_trials(sweep.trials)
+    assert [record.epochs for record in records] == [2, 2, 2, 2]
+    assert outcome.winner is not None
+    assert outcome.noise_off is not None
+    best = max(sum(record.best or 0 for record in records if record.changes[RATIO] == ratio) for ratio in (0.0, 0.7))
+    assert outcome.winner.mean == pytest.approx(best / 2)
+    assert outcome.noise_off.changes == {PROBABILITY: 0.2, RATIO: 0.0}
+    scored = {record.name for record in records if RunFolder(sweep.trials / record.name).metrics("test").is_file()}
+    compared = {*outcome.winner.trials, *outcome.noise_off.trials}
+    assert scored == {record.name for record in compared}
+    assert len(outcome.scores[0].mrr) == 2
+
+    winner = load_recipe(sweep.best).to_tree()
+    trained = json.loads(RunFolder(sweep.trials / outcome.winner.trials[0].name).config.read_text())
+    assert winner == {**trained, "name": "world-sweep-best", "runs": f"{tmp_path}/runs"}
+    assert "<html" in (sweep.report / "index.html").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*") if path.is_file()}
+    again = snag_dist.search(sweep)
+    assert again == outcome
+    rewritten = {path.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert rewritten <= {"world-sweep", "report"}
+    assert {path for path in sweep.path.rglob("*") if path.is_file()} == set(before)
+
+    with pytest.raises(ConfigError, match=r"world-sweep: name 'world-sweep' is already used by a sweep around another"):
+        snag_dist.search(tiny(tmp_path, "train.epochs=3"))

@@ -13,12 +13,12 @@ def use():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(taken, [use() for _ in range(4)][-1])
+print(taken, [use() for _ in range(12)][-1])
 """
 
 
 def faults(*, keep: bool) -> int:
-    """Page faults of using 64 MiB for the fourth time."""
+    """Page faults of using 64 MiB for the twelfth time."""
     program = PROGRAM.format(keep=keep)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     taken, number = done.stdout.split()

@@ -14,6 +14,13 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes of pytest, one runs all tests of Ray, and a file stays together."""
+    for item in items:
+        uses_ray = item.get_closest_marker("ray") or "local_ray" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Start Ray on this machine for all tests that ask for it; end it without touching another one."""

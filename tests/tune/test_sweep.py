@@ -13,13 +13,13 @@ from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.space import PROBABILITY, RATIO
 from snag_dist.tune.trial import read_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(600)]
 
 WORLD = Path(__file__).parents[2] / "jobs" / "recipes" / "world_sweep.toml"
 
 
 def tiny(folder: Path, *overrides: str) -> Sweep:
-    """Two cells of two seeds, one of them without noise."""
+    """Two cells of one seed, one of them without noise."""
     space = f'{{"{PROBABILITY}"={{kind="grid",values=[0.2]}},"{RATIO}"={{kind="grid",values=[0.0,0.7]}}}}'
     return load_sweep(
         WORLD,
@@ -34,6 +34,7 @@ def tiny(folder: Path, *overrides: str) -> Sweep:
             "method.encoder.width=32",
             "cluster.num_workers=1",
             "tune.max_concurrent=2",
+            "tune.seeds=[0]",
             f"tune.space={space}",
             *overrides,
         ],
@@ -49,16 +50,15 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
     outcome = snag_dist.search(sweep)
 
     records = read_trials(sweep.trials)
-    assert [record.epochs for record in records] == [2, 2, 2, 2]
+    assert [record.epochs for record in records] == [2, 2]
     assert outcome.winner is not None
     assert outcome.noise_off is not None
-    best = max(sum(record.best or 0 for record in records if record.changes[RATIO] == ratio) for ratio in (0.0, 0.7))
-    assert outcome.winner.mean == pytest.approx(best / 2)
+    assert outcome.winner.mean == max(record.best or 0 for record in records)
     assert outcome.noise_off.changes == {PROBABILITY: 0.2, RATIO: 0.0}
     scored = {record.name for record in records if RunFolder(sweep.trials / record.name).metrics("test").is_file()}
     compared = {*outcome.winner.trials, *outcome.noise_off.trials}
     assert scored == {record.name for record in compared}
-    assert len(outcome.scores[0].mrr) == 2
+    assert len(outcome.scores[0].mrr) == 1
 
     winner = load_recipe(sweep.best).to_tree()
     trained = json.loads(RunFolder(sweep.trials / outcome.winner.trials[0].name).config.read_text())

@@ -244,9 +244,6 @@ def connect(cluster: ClusterConfig) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Workers share cores with Ray Data: an idle thread that spins takes its core from the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Large tensors go back to the system when they are freed; glibc would keep and fragment them, which costs an
-    # alignment of 40 k entities nearly a gigabyte.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
     # Ray Data tells of every execution; the jobs show progress of their own.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.

@@ -1,24 +1,53 @@
-"""Freed memory stays with the process: what a step allocates, the next one allocates again."""
+"""Memory of the host: what a step frees the next step uses again, everything else goes back to the system."""
 
 import ctypes
+from typing import Any
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_NEVER = 2**31 - 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_NEVER, _LARGE, _ANY_NUMBER, _NONE = 2**31 - 1, 1 << 20, 65536, 0
+
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(_LARGE)}
+"""For the processes of workers, read when they start. One arena, since the others keep no block above 64 MiB."""
 
 
-def keep_freed_memory() -> bool:
-    """Ask the C library to hand freed blocks out again instead of giving them back to the kernel.
+class StepMemory:
+    """Inside, glibc hands freed blocks out again; outside, it maps large ones anew and gives them back when freed.
 
-    By default glibc maps every block above 32 MiB anew, and the kernel clears its pages whenever they are touched for
-    the first time: up to half of a step of alignment on a CPU. The peak of a process hardly changes, but it keeps what
-    it has once used. One arena, since blocks of others are bounded by 64 MiB and mapped.
-
-    Returns:
-        Whether the C library took all three settings; musl and macOS have none of them.
+    Pages of a block that is mapped anew are cleared by the kernel whenever they are touched for the first time: up to
+    half of a step of alignment on a CPU. Rows, copies for a checkpoint and blocks of an evaluation are large and come
+    seldom; those are mapped, so that no hole in the heap outlives them. A process grows over its first steps until
+    a freed block fits every request. Where the C library has no such settings, nothing changes.
     """
+
+    def __init__(self) -> None:
+        self._library = _find_library()
+        if self._library is not None:
+            self._library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            self._library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+    @property
+    def is_effective(self) -> bool:
+        """Whether the C library has the settings; musl and macOS have none of them."""
+        return self._library is not None
+
+    def __enter__(self) -> "StepMemory":
+        if self._library is not None:
+            self._library.mallopt(_M_MMAP_MAX, _NONE)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._library is not None:
+            self._library.mallopt(_M_MMAP_MAX, _ANY_NUMBER)
+
+    def release(self) -> None:
+        """Give back what steps have left, before something else needs the room."""
+        if self._library is not None:
+            self._library.malloc_trim(0)
+
+
+def _find_library() -> Any:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        return library if library.mallopt and library.malloc_trim else None
     except (OSError, AttributeError, TypeError):
-        return False
-    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER))
-    return all(mallopt(name, value) == 1 for name, value in settings)
+        return None

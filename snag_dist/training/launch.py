@@ -36,6 +36,7 @@ from snag_dist.store.stream import (
     stream_data_config,
     stream_triples,
 )
+from snag_dist.training import allocator
 from snag_dist.training.alignment import split_store_links
 from snag_dist.training.boundary import Notices
 from snag_dist.training.checkpoint_versions import Versions
@@ -244,6 +245,8 @@ def connect(cluster: ClusterConfig) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Workers share cores with Ray Data: an idle thread that spins takes its core from the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in allocator.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     # Ray Data tells of every execution; the jobs show progress of their own.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Workers' own lines are kept by Ray; the driver follows the log of the run instead.

@@ -129,6 +129,7 @@ class Loop:
 
     def _select(self, stage: Stage, cursor: Cursor) -> Cursor:
         start = time.perf_counter()
+        self.stepper.release_memory()
         dev = self.assignment.dev_metrics()
         mrr = dev["mrr"]
         if mrr > cursor.best_mrr:

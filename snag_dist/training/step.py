@@ -20,6 +20,7 @@ from snag_dist.random import Moment
 from snag_dist.shard.group import Group
 from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
+from snag_dist.training.allocator import StepMemory
 from snag_dist.training.engine import DTYPES, Engine, EngineConfig
 
 PHASES: tuple[str, ...] = ("data", "exchange", "encode", "score", "backward", "step")
@@ -169,6 +170,7 @@ class Stepper:
             module = module.double()
         self.module = module.to(group.device)
         self.engine = Engine(self.module, config, group, micro_batch, lr_scale=module.lr_scale)
+        self._memory = StepMemory()
         self._row_statistics: ColumnStatistics | None = None
         self._planned: tuple[Moment, StepPlan] | None = None
 
@@ -205,6 +207,21 @@ class Stepper:
             following: the next step's slice and moment, the same on every worker whether there is one: where rows lie
                 on disk, they are read while this step computes.
         """
+        with self._memory:
+            return self._take_step(batch, moment, lr, votes, following)
+
+    def release_memory(self) -> None:
+        """Give back what steps keep of the host's memory, before an evaluation needs it."""
+        self._memory.release()
+
+    def _take_step(
+        self,
+        batch: Batch,
+        moment: Moment,
+        lr: float,
+        votes: Sequence[float],
+        following: tuple[Batch, Moment] | None,
+    ) -> StepResult:
         with self.stopwatch.phase("exchange"):
             plan = self._plan(batch, moment)
         with self.stopwatch.phase("data"):

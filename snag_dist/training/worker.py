@@ -21,7 +21,6 @@ from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import StreamPlan
 from snag_dist.training.alignment import AlignmentAssignment
-from snag_dist.training.allocator import keep_freed_memory
 from snag_dist.training.assignment import Assignment, Stage, Workplace
 from snag_dist.training.boundary import Boundary, Notices
 from snag_dist.training.checkpoint import Checkpoints, best_of
@@ -69,7 +68,6 @@ class Worker:
 
     def __init__(self, recipe: Recipe, context: WorkerContext):
         torch.set_num_threads(context.threads)
-        keep_freed_memory()
         self.recipe = recipe
         self._context = context
         self._group = context.group

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from measured_peak import read_case
 
+from snag_dist.training import allocator
 from snag_dist.training.plan.memory import PROCESS_BYTES, plan_memory
 
 BASE = {"name": "planned", "store": "nowhere", "ingest": {"source": {"kind": "world"}}}
@@ -68,7 +69,7 @@ def measure(case: str) -> int:
     """Bytes that a process holds at its peak, above what it holds after its imports."""
     command = [sys.executable, str(Path(__file__).with_name("measured_peak.py")), case]
     # As the workers of a run have it: see `connect`.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    environment = {**os.environ, **allocator.ENVIRONMENT}
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])

@@ -17,17 +17,20 @@ class StepMemory:
     half of a step of alignment on a CPU. Rows, copies for a checkpoint and blocks of an evaluation are large and come
     seldom; those are mapped, so that no hole in the heap outlives them. A process grows over its first steps until
     a freed block fits every request. Where the C library has no such settings, nothing changes.
+
+    Args:
+        reuse: False leaves a step as everything else: what it frees goes back.
     """
 
-    def __init__(self) -> None:
-        self._library = _find_library()
+    def __init__(self, *, reuse: bool = True) -> None:
+        self._library = _find_library() if reuse else None
         if self._library is not None:
             self._library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
             self._library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
     @property
     def is_effective(self) -> bool:
-        """Whether the C library has the settings; musl and macOS have none of them."""
+        """Whether steps reuse memory: glibc has the settings, musl and macOS have none of them."""
         return self._library is not None
 
     def __enter__(self) -> "StepMemory":

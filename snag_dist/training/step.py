@@ -170,7 +170,7 @@ class Stepper:
             module = module.double()
         self.module = module.to(group.device)
         self.engine = Engine(self.module, config, group, micro_batch, lr_scale=module.lr_scale)
-        self._memory = StepMemory()
+        self._memory = StepMemory(reuse=config.host_memory == "reuse")
         self._row_statistics: ColumnStatistics | None = None
         self._planned: tuple[Moment, StepPlan] | None = None
 

@@ -1,5 +1,6 @@
-"""What every test may use: one local Ray for the whole run, and the real datasets where they are."""
+"""What every test may use: one local Ray for the whole run, a process group of one, and the real datasets."""
 
+import logging
 import os
 
 # Read when Ray is imported, here and in the processes it starts.
@@ -12,6 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
+
+from snag_dist.shard.group import Group
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +31,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     # Without the dashboard Ray leaks placement groups and fills the log.
-    ray.init(num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 
@@ -53,3 +57,13 @@ def published(data_root: Path) -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    """A process group of one. DeepSpeed keeps hold of the first it meets, so all tests share it."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    rendezvous = tmp_path_factory.mktemp("group") / "rendezvous"
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
+    yield Group()
+    dist.destroy_process_group()

@@ -5,16 +5,20 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from snag_dist.errors import ConfigError, Interrupted, find_user_error
+from snag_dist.errors import ConfigError, Interrupted, describe_system_error, find_user_error
 from snag_dist.training.recipe import Recipe, load_recipe
 
+logger = logging.getLogger("snag_dist")
 console = Console()
+
+# Options that cannot be read. Depending on its version typer has the class from click, or from a copy of its own.
+_OptionsError: Any = typer.BadParameter.__mro__[1]
 
 USER_ERROR = 2
 """Exit code where the user can mend what is wrong."""
@@ -32,24 +36,34 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolve
 def run_job(job: Callable[..., None]) -> None:
     """Run a job's function as a program: options from its signature, and exit codes.
 
-    A user's error is one line and `USER_ERROR`; a run that was asked to stop says how it goes on and ends with
-    `TRY_AGAIN`.
+    What the user can mend is one line and `USER_ERROR`: options, input, a full disk. A run that was asked to stop says
+    how it goes on and ends with `TRY_AGAIN`.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler()])
     logging.getLogger("snag_dist").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(job)
     try:
-        app()
+        # In its own mode typer would tell wrong options in several lines, and end the program.
+        sys.exit(app(standalone_mode=False) or 0)
+    except _OptionsError as error:
+        _end(f"{job.__name__}: {error.format_message().rstrip('.')}; mend the command, --help lists its options")
     except Exception as error:
         cause = find_user_error(error)
-        if cause is None:
-            raise
         if isinstance(cause, Interrupted):
             sys.stderr.write(f"{cause}\n")
             sys.exit(TRY_AGAIN)
-        sys.stderr.write(f"error: {cause}\n")
-        sys.exit(USER_ERROR)
+        message = describe_system_error(error) if cause is None else str(cause)
+        if message is None:
+            raise
+        logger.debug("where it was met", exc_info=error)
+        _end(message)
+
+
+def _end(message: str) -> NoReturn:
+    # What a library said may have several lines.
+    sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+    sys.exit(USER_ERROR)
 
 
 def _handler() -> logging.Handler:

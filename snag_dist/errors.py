@@ -4,7 +4,17 @@ A message is one line with four parts: the place (file and row, or dotted path),
 and the remedy. Jobs print that line and exit with code 2; a traceback means a bug of ours.
 """
 
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+
+# What a disk, a path or its rights cause. A file that is missing is not among them: whoever reads one says what it is.
+_OF_THE_SYSTEM = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    }
+)
 
 
 class SnagError(Exception):
@@ -48,17 +58,38 @@ def find_user_error(error: BaseException) -> SnagError | None:
     Returns:
         The first `SnagError` along causes, contexts and per-worker failures; None if there is none.
     """
+    return next((inner for inner in _unwrap(error) if isinstance(inner, SnagError)), None)
+
+
+def describe_system_error(error: BaseException) -> str | None:
+    """Say in one line what the system refused: a full disk, missing rights, a file where a folder should be.
+
+    Args:
+        error: what was caught on the driver.
+
+    Returns:
+        Place, value and remedy; None if it is no such error.
+    """
+    for inner in _unwrap(error):
+        if isinstance(inner, OSError) and inner.errno in _OF_THE_SYSTEM:
+            place = "the disk" if inner.filename is None else os.fsdecode(inner.filename)
+            remedy = "make room" if inner.errno in (errno.ENOSPC, errno.EDQUOT) else "mend the path or its rights"
+            return (
+                f"{place}: expected to read or write there, got: {os.strerror(inner.errno)}; {remedy}, and start the "
+                "same command again"
+            )
+    return None
+
+
+def _unwrap(error: BaseException) -> Iterator[BaseException]:
     pending: list[BaseException] = [error]
     seen: set[int] = set()
     while pending:
         current = pending.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, SnagError):
-            return current
-        pending.extend(_inner_errors(current))
-    return None
+        if id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            pending.extend(_inner_errors(current))
 
 
 def _inner_errors(error: BaseException) -> Iterable[BaseException]:

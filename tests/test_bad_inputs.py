@@ -248,6 +248,11 @@ RECIPES = {
         "add it to the recipe",
         edit("mine.toml", 'store = "store"', ""),
     ),
+    "option misspelt": Case(
+        "train", "--recpie mine.toml", "^error: train:", "No such option: --recpie", "--recipe.*--help"
+    ),
+    "recipe not named": Case("train", "", "^error: train:", "Missing option '--recipe'", "--help"),
+    "option without a value": Case("evaluate", "--run", "^error: evaluate:", "'--run' requires an argument", "--help"),
 }
 
 GRAPHS = {
@@ -514,6 +519,13 @@ FEATURES = {
 }
 
 STORES = {
+    "store below a file": Case(
+        "ingest",
+        f"{MINE} --set store=vectors.npy/store",
+        r"vectors\.npy/store\.partial:",
+        "Not a directory",
+        "mend the path",
+    ),
     "store is a folder of pictures": Case(
         "ingest",
         f"{MINE} --set store=pictures",
@@ -584,6 +596,14 @@ STORES = {
         "extract the modality again",
         change("store/features/numbers/manifest.json", store_fingerprint="0123"),
     ),
+    "disk is full": Case(
+        "extract",
+        MINE,
+        r"store/coverage\.json:",
+        "No space left on device",
+        "make room",
+        link("store/coverage.json.partial", "/dev/full"),
+    ),
 }
 
 RUNS = {
@@ -607,6 +627,9 @@ RUNS = {
         "differs from 0123",
         "pass the store of the run",
         change("runs/done/run.json", state="running", store_fingerprint="0123"),
+    ),
+    "file in the place of a run": Case(
+        "train", NEW, "runs/new:", "File exists", "mend the path", write("runs/new", "")
     ),
     "variant with a store of its own": Case(
         "train", f"{NEW} --set variants.b.store=other", r"mine\.toml: variants:", "'b' changes 'store'", "mend it"
@@ -878,6 +901,9 @@ EXPORTS = {
         "export a completion run",
     ),
     "no model for LLaVA": Case("export", f"{RUN} --to llava", "--to llava:", "got none", r"--set llava\.llm=PATH"),
+    "directory below a file": Case(
+        "export", f"{RUN} --out vectors.npy/out", r"vectors\.npy/out\.partial:", "Not a directory", "mend the path"
+    ),
     "run is a file": Case("export", "--run mine.toml", r"mine\.toml:", "found none", r"jobs/train\.py printed"),
 }
 

@@ -197,13 +197,19 @@ def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest | Mis
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a tree as JSON beside its place, then rename it into it."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(tree, file, indent=1, ensure_ascii=False, default=str)
-        file.write("\n")
-        file.flush()
-        # The rename must not reach the disk before the content does.
-        os.fsync(file.fileno())
-    partial.rename(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(tree, file, indent=1, ensure_ascii=False, default=str)
+            file.write("\n")
+            file.flush()
+            # The rename must not reach the disk before the content does.
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as error:
+        # No half of a file stays, and a full disk, which the system tells without a name, is told with one.
+        partial.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
 
 
 def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> ManifestT:

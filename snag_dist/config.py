@@ -4,14 +4,18 @@ A config class lives beside the class it builds and derives from `Config`; this 
 one and how to say, in one line, what is wrong with it.
 """
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from snag_dist.errors import ConfigError
+
+_ROOT = "(root)"
 
 
 class Config(BaseModel):
@@ -89,12 +93,18 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Lay one override `a.b.c=value` over a plain tree.
 
     Raises:
-        ConfigError: it has no `=`, or its path leads through a value.
+        ConfigError: it has no `=`, a list or section in it is not TOML, or its path leads through a value.
     """
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise ConfigError(f"--set {override!r}: expected a.b.c=value; name the field and its value")
-    set_path(tree, path.strip(), _parse_value(text.strip()), "--set")
+    value = _parse_value(text.strip())
+    if isinstance(value, str) and _is_broken(value, text):
+        raise ConfigError(
+            f"--set {path.strip()}: expected a list or a section in TOML, got {_shorten(value)}; write strings in it "
+            f"in quotes, and the whole in quotes of the shell: --set '{path.strip()}=...'"
+        )
+    set_path(tree, path.strip(), value, "--set")
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any, place: str) -> None:
@@ -124,11 +134,17 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def validate(config_class: type[ConfigT], tree: dict[str, Any], place: str) -> ConfigT:
+def _is_broken(value: str, text: str) -> bool:
+    """Whether a value that was taken for a bare string was meant to be a list or a section; `{data}` is a string."""
+    return text.strip() == value and (value.startswith("[") or (value.startswith("{") and "=" in value))
+
+
+def validate(config_class: type[ConfigT], tree: dict[str, Any], place: str, *, remedy: str | None = None) -> ConfigT:
     """Build a config from a plain tree.
 
     Args:
         place: where the tree comes from; it opens the message.
+        remedy: ends the message, where the tree is no recipe that a person could mend.
 
     Raises:
         ConfigError: the first thing that is wrong, with its dotted path, the value and what was expected.
@@ -136,21 +152,83 @@ def validate(config_class: type[ConfigT], tree: dict[str, Any], place: str) -> C
     try:
         return config_class.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, tree, place)) from error
+        raise ConfigError(_explain(error, config_class, tree, place, remedy)) from error
 
 
-def _explain(error: ValidationError, tree: dict[str, Any], place: str) -> str:
+def _explain(
+    error: ValidationError, config_class: type[Config], tree: dict[str, Any], place: str, remedy: str | None
+) -> str:
     problems = error.errors()
     first = problems[0]
-    path = _dotted_path(first["loc"], tree, is_missing=first["type"] == "missing")
+    kind, context = first["type"], first.get("ctx", {})
+    path = _dotted_path(first["loc"], tree, is_missing=kind == "missing")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    value = "" if first["type"] == "missing" else f", got {_shorten(first['input'])}"
-    kind = first["type"]
+    value = f", got {_shorten(first['input'])}"
+    if kind == "value_error":
+        # A sentence of ours, with value and remedy where it ends in one.
+        told = f"{place}: {path}: {context['error']}" if first["loc"] else f"{place}: {context['error']}"
+        value = "" if ", got" in told or isinstance(first["input"], dict) else value
+        return f"{told}{more}" if ";" in told else f"{told}{value}; {remedy or _mend(path)}{more}"
+    if kind.startswith("union_tag"):
+        path = f"{path}.{context['discriminator'].strip(chr(39))}"
+        if kind == "union_tag_invalid":
+            told = f"expected one of {context['expected_tags']}, got {context['tag']!r}"
+            return f"{place}: {path}: {told}; {remedy or _mend(path)}{more}"
+        kind = "missing"
     if kind == "extra_forbidden":
-        return f"{place}: {path}: no such field{value}; remove it or mend its name{more}"
+        meant = difflib.get_close_matches(str(first["loc"][-1]), _fields_beside(config_class, first["loc"]), n=1)
+        hint = f": did you mean {meant[0]!r}?" if meant else ""
+        return f"{place}: {path}: no such field{value}; {remedy or 'remove it or mend its name'}{hint}{more}"
     if kind == "missing":
-        return f"{place}: {path}: required, but not given; add it to the recipe or pass --set {path}=...{more}"
-    return f"{place}: {path}: {first['msg']}{value}; mend it in the recipe or with --set {path}=...{more}"
+        return f"{place}: {path}: required, but not given; {remedy or _add(path)}{more}"
+    return f"{place}: {path}: {first['msg']}{value}; {remedy or _mend(path)}{more}"
+
+
+def _mend(path: str) -> str:
+    return "mend the recipe" if path == _ROOT else f"mend it in the recipe or with --set {path}=..."
+
+
+def _add(path: str) -> str:
+    return f"add it to the recipe or pass --set {path}=..."
+
+
+def _fields_beside(config_class: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    """Name the fields that a section has which holds one it does not know.
+
+    Args:
+        config_class: of the whole tree.
+        location: of the unknown field, as pydantic gives it: with the kinds of sections between their fields.
+    """
+    sections: list[Any] = [config_class]
+    for part in location[:-1]:
+        inner = [_inside(section, part) for section in sections]
+        sections = [choice for found in inner if found is not None for choice in _choices(found)]
+    return [name for section in sections if _is_config(section) for name in section.model_fields]
+
+
+def _inside(section: Any, part: int | str) -> Any:
+    """Return the type of a part of a section, the section itself where the part names its kind; None if it has none."""
+    if not _is_config(section):
+        # Of a mapping or a list: what it holds.
+        return next(iter(get_args(section)[-1:]), None)
+    fields = section.model_fields
+    if part in fields:
+        return fields[part].annotation
+    return section if "kind" in fields and fields["kind"].default == part else None
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, without what surrounds them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _choices(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [choice for member in get_args(annotation) for choice in _choices(member)]
+    return [annotation]
+
+
+def _is_config(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
 
 
 def _dotted_path(location: tuple[int | str, ...], tree: Any, *, is_missing: bool) -> str:
@@ -165,7 +243,7 @@ def _dotted_path(location: tuple[int | str, ...], tree: Any, *, is_missing: bool
             node = cast("dict[Any, Any]", node).get(part)
         elif isinstance(node, list) and isinstance(part, int):
             node = cast("list[Any]", node)[part]
-    return ".".join(parts) or "(root)"
+    return ".".join(parts) or _ROOT
 
 
 def _shorten(value: object) -> str:

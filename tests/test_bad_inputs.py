@@ -226,6 +226,24 @@ RECIPES = {
         "stand alone",
         write("mine.toml", 'base = "mine.toml"'),
     ),
+    "field misspelt": Case(
+        "train",
+        MINE,
+        r"mine\.toml: train\.epoch:",
+        "no such field, got 1;",
+        "did you mean 'epochs'",
+        edit("mine.toml", "epochs", "epoch"),
+    ),
+    "field misspelt inside a kind": Case(
+        "extract",
+        MINE + text('{kind="hashing", widht=9}'),
+        r"features\.text\.encoder\.widht:",
+        "got 9",
+        "did you mean 'width'",
+    ),
+    "section misspelt": Case(
+        "plan", f"{MINE} --set trian.epochs=3", "trian:", "got {'epochs': 3}", "did you mean 'train'"
+    ),
     "wrong type": Case(
         "train",
         f"{MINE} --set train.batch_size=many",
@@ -240,6 +258,27 @@ RECIPES = {
     "--set through a value": Case(
         "plan", f"{MINE} --set name.first=x", r"--set name\.first:", "is a value .'done'.", "set it as a whole"
     ),
+    "--set without quotes": Case(
+        "train",
+        f"{MINE} --set modalities=[vision]",
+        "--set modalities:",
+        r"a list or a section in TOML, got '\[vision\]'",
+        "strings in it in quotes",
+    ),
+    "kind misspelt": Case(
+        "ingest",
+        f"{FRESH} --set ingest.source.kind=openk",
+        r"ingest\.source\.kind:",
+        "expected one of 'openke', 'tsv'.*got 'openk'",
+        "mend it",
+    ),
+    "kind left out": Case(
+        "extract",
+        MINE + text("{width=9}"),
+        r"features\.text\.encoder\.kind:",
+        "not given",
+        r"--set features\.text\.encoder\.kind=",
+    ),
     "store left out": Case(
         "ingest",
         MINE,
@@ -247,6 +286,13 @@ RECIPES = {
         "not given",
         "add it to the recipe",
         edit("mine.toml", 'store = "store"', ""),
+    ),
+    "choices that do not go together": Case(
+        "train",
+        f"{NEW} --set table.placement=disk",
+        r"mine\.toml: table: placement 'disk':",
+        "adam moves every row",
+        r"set table\.kind to lazy_adam",
     ),
     "option misspelt": Case(
         "train", "--recpie mine.toml", "^error: train:", "No such option: --recpie", "--recipe.*--help"
@@ -374,6 +420,13 @@ GRAPHS = {
         "mend or remove it",
         edit("pair/triples_1", "\t", "\t0\t1\n0\t"),
     ),
+    "repair of two graphs": Case(
+        "ingest",
+        f"{PAIRED} --set ingest.repair.dev_share=0.1",
+        r"pair\.toml: ingest:",
+        "expected no repair",
+        "remove repair$",
+    ),
 }
 
 FEATURES = {
@@ -491,6 +544,9 @@ FEATURES = {
         r"encoder\.model 'package:no_such/model':",
         "found none",
         "pip install",
+    ),
+    "encoder that does not exist": Case(
+        "extract", MINE + text('{kind="bert"}'), r"features\.text\.encoder\.kind:", "'hashing'.*got 'bert'", "mend it"
     ),
     "modality called graph": Case(
         "extract",
@@ -634,6 +690,13 @@ RUNS = {
     "variant with a store of its own": Case(
         "train", f"{NEW} --set variants.b.store=other", r"mine\.toml: variants:", "'b' changes 'store'", "mend it"
     ),
+    "field of a variant misspelt": Case(
+        "train",
+        NEW + setting("variants.b", '{"train.epoch"=3}'),
+        r"variants\.b: train\.epoch:",
+        "no such field, got 3",
+        "did you mean 'epochs'",
+    ),
     "modality that the store lacks": Case(
         "train",
         NEW + setting("modalities", '["vision"]'),
@@ -670,6 +733,13 @@ RUNS = {
         "expected a store of two graphs with links, found one of openke",
         "kind 'alignment'",
     ),
+    "mining without alignment": Case(
+        "train",
+        f"{NEW} --set iterative.epochs=3",
+        r"mine\.toml: iterative:",
+        "a method of alignment, got 'snag'",
+        "mend the recipe",
+    ),
     "dev share out of range": Case(
         "train", f"{PAIR} --run new --set links.dev_share=1.5", r"links\.dev_share:", "less than 1, got 1.5", "mend it"
     ),
@@ -693,6 +763,13 @@ EVALUATIONS = {
         r"--set train\.lr=1:",
         "can only be evaluated in another way",
         "fields under evaluate or cluster",
+    ),
+    "field misspelt": Case(
+        "evaluate",
+        f"{RUN} --set evaluate.budget_byte=1",
+        r"evaluate\.budget_byte:",
+        "no such field, got 1",
+        "did you mean 'budget_bytes'",
     ),
     "no checkpoint yet": Case(
         "evaluate", RUN, "runs/done/checkpoints:", "found none", "first evaluation", remove("runs/done/checkpoints")
@@ -773,12 +850,27 @@ EVALUATIONS = {
         r"jobs/evaluate\.py",
         cut("runs/done/metrics-test.json"),
     ),
+    "report of something else": Case(
+        "evaluate",
+        "--table runs",
+        r"runs/done/metrics-test\.json:",
+        "protocol: required",
+        r"run jobs/evaluate\.py again",
+        write("runs/done/metrics-test.json", "{}"),
+    ),
     "table into a file": Case(
         "evaluate", "--table runs --out mine.toml", r"--out mine\.toml:", "found a file", "name another one"
     ),
 }
 
 SWEEPS = {
+    "field misspelt": Case(
+        "tune",
+        SWEEP + space("method.nosie.ratio", 'kind="grid", values=[0.1]'),
+        r"tune\.space: method\.nosie\.ratio:",
+        "no such field",
+        "did you mean 'noise'",
+    ),
     "value out of range": Case(
         "tune",
         SWEEP + space("method.noise.ratio", 'kind="grid", values=[0.1, 3]'),
@@ -799,6 +891,20 @@ SWEEPS = {
         r"tune\.space: train\.lr:",
         "got 'uniform'",
         r"tune\.search\.kind=random",
+    ),
+    "range upside down": Case(
+        "tune",
+        SWEEP + space("train.lr", 'kind="uniform", low=0.2, high=0.1'),
+        r"sweep\.toml: tune\.space\.train\.lr:",
+        r"more than low=0\.2, got 0\.1",
+        "exchange them$",
+    ),
+    "value twice": Case(
+        "tune",
+        SWEEP + space("train.lr", 'kind="grid", values=[0.1, 0.1]'),
+        r"tune\.space\.train\.lr:",
+        "one of them twice",
+        "remove it$",
     ),
     "seed twice": Case("tune", f"{SWEEP} --set tune.seeds=[0,0]", r"tune\.seeds:", r"got \[0, 0\]", "mend it"),
     "grace too short": Case(
@@ -866,6 +972,9 @@ EXPORTS = {
         "export", f"{RUN} --set dtype=float16", "export: dtype:", "'fp16'.*got 'float16'", "mend it"
     ),
     "consumer misspelt": Case("export", f"{RUN} --to lava", r"export: to\.0:", "'llava'.*got 'lava'", "mend it"),
+    "field misspelt": Case(
+        "export", f"{RUN} --set token=false", "export: token:", "no such field, got False", "did you mean 'tokens'"
+    ),
     "rows cut off": Case(
         "export",
         RUN,

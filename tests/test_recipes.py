@@ -37,8 +37,11 @@ def test_overrides_and_variants() -> None:
 BAD = {
     "unknown field": (["train.lrr=1"], r"train\.lrr: no such field, got 1; remove it or mend its name"),
     "wrong type": (["train.epochs=many"], r"train\.epochs: .*integer.*got 'many'; mend it"),
-    "unknown kind": (["method.encoder.fusion.kind=magic"], r"method\.encoder\.fusion: .*'magic'.*'attention'"),
-    "unknown source": (["ingest.source.kind=csv"], r"ingest\.source: .*'csv'.*'openke'"),
+    "unknown kind": (
+        ["method.encoder.fusion.kind=magic"],
+        r"method\.encoder\.fusion\.kind: .*'attention'.*got 'magic'",
+    ),
+    "unknown source": (["ingest.source.kind=csv"], r"ingest\.source\.kind: .*'openke'.*got 'csv'"),
     "out of range": (["method.noise.probability=1.5"], r"probability: .*less than or equal to 1, got 1\.5"),
     "no value": (["train.epochs"], r"--set 'train\.epochs': expected a\.b\.c=value"),
     "through a value": (["name.x=1"], r"--set name\.x: 'name' is a value \('world'\), not a section"),

@@ -226,7 +226,8 @@ def open_report(tree: Any, place: str) -> AnyReport:
         ConfigError: the tree is not of a report.
     """
     is_alignment = isinstance(tree, dict) and tree.get("task") == "alignment"
-    return validate(AlignmentReport if is_alignment else EvaluationReport, tree, place)
+    kind = AlignmentReport if is_alignment else EvaluationReport
+    return validate(kind, tree, place, remedy="run jobs/evaluate.py again")
 
 
 def table_of_alignment(report: AlignmentReport | Mapping[str, Any]) -> Table:

@@ -180,4 +180,4 @@ def read_weights(path: Path) -> ModalityWeights:
         tree: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: expected JSON, got: {error}; evaluate the run again") from error
-    return validate(ModalityWeights, tree, str(path))
+    return validate(ModalityWeights, tree, str(path), remedy="evaluate the run again")

@@ -136,7 +136,7 @@ def read_report(path: Path) -> EvaluationReport:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: expected JSON, got: {error}; run jobs/evaluate.py again") from error
-    return validate(EvaluationReport, tree, str(path))
+    return validate(EvaluationReport, tree, str(path), remedy="run jobs/evaluate.py again")
 
 
 def evaluate_ranks(table: RankTable, facts: EntityFacts, protocol: Protocol) -> EvaluationReport:

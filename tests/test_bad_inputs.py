@@ -463,6 +463,9 @@ FEATURES = {
     "vectors cut off": Case(
         "extract", AGAIN, r"vectors\.npy:", "greater than file size", r"numpy\.save", cut("vectors.npy")
     ),
+    "text called npy": Case(
+        "extract", AGAIN, r"vectors\.npy:", "begins with b'1 2 3", r"numpy\.save", write("vectors.npy", "1 2 3\n")
+    ),
     "pickle that calls": Case(
         "extract",
         f"{AGAIN} --set features.numbers.path=v.pkl --set features.numbers.keys=key",
@@ -636,6 +639,23 @@ STORES = {
         "remove the folder",
         cut("store/entities.parquet"),
     ),
+    "entities overwritten": Case(
+        "extract",
+        MINE + text(),
+        r"store/entities\.parquet:",
+        "expected Parquet, got",
+        "make it anew",
+        garble("store/entities.parquet"),
+    ),
+    "triples overwritten": Case("train", NEW, rf"{SPLIT}:", "expected Parquet, got", "make it anew", garble(SPLIT)),
+    "audit overwritten": Case(
+        "ingest",
+        MINE,
+        r"store/audit\.json:",
+        "expected JSON of a store, got",
+        "make it anew",
+        garble("store/audit.json"),
+    ),
     "vectors cut off": Case(
         "train",
         NEW,
@@ -643,6 +663,38 @@ STORES = {
         r"expected \d+ bytes, found \d+",
         "extract the modality again",
         cut(f"{HOT}/shard-00000.npy"),
+    ),
+    "vectors overwritten": Case(
+        "train",
+        NEW,
+        rf"{HOT}/shard-00000\.npy:",
+        r"begins with b'\\x00",
+        "extract it again",
+        garble(f"{HOT}/shard-00000.npy"),
+    ),
+    "presence overwritten": Case(
+        "train",
+        NEW,
+        rf"{HOT}/shard-00001\.present\.npy:",
+        r"begins with b'\\x00",
+        "extract it again",
+        garble(f"{HOT}/shard-00001.present.npy"),
+    ),
+    "statistics overwritten": Case(
+        "train",
+        NEW,
+        r"store/features/numbers/statistics\.npz:",
+        r"begins with b'\\x00",
+        "extract it again",
+        garble("store/features/numbers/statistics.npz"),
+    ),
+    "vectors overwritten, some to be lost": Case(
+        "train",
+        f"{NEW} --set missing.numbers=0.5",
+        rf"{HOT}/shard-00000\.npy:",
+        r"begins with b'\\x00",
+        "extract it again",
+        garble(f"{HOT}/shard-00000.npy"),
     ),
     "vectors of another store": Case(
         "train",

@@ -7,6 +7,7 @@ vectors that are used.
 
 from dataclasses import dataclass
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from snag_dist.store.missing import MissingConfig, open_overlay
 from snag_dist.store.opened import Store
 from snag_dist.store.schema import STATISTICS, presence_file, shard_file
-from snag_dist.store.shard_files import read_presence
+from snag_dist.store.shard_files import damaged, map_shard, read_presence
 from snag_dist.store.statistics import load_statistics
 
 
@@ -68,11 +69,14 @@ class FeatureRows:
         first = max(0, int(np.searchsorted(bounds, first_row, side="right")) - 1)
         stop = int(np.searchsorted(bounds, last_row, side="left"))
         # Seen as plain arrays: numpy's own memmap class costs more than the gather of a small batch.
-        shards = tuple(np.asarray(np.load(folder / shard_file(shard), mmap_mode="r")) for shard in range(first, stop))
+        shards = tuple(np.asarray(map_shard(folder / shard_file(shard))) for shard in range(first, stop))
         bits = [read_presence(over / presence_file(first + i), len(shard)) for i, shard in enumerate(shards)]
         start = int(bounds[first])
         present = np.concatenate([np.zeros(0, dtype=bool), *bits])[first_row - start : last_row - start]
-        mean, std = load_statistics(over / STATISTICS)
+        try:
+            mean, std = load_statistics(over / STATISTICS)
+        except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+            raise damaged(over / STATISTICS) from error
         return cls(
             first_row,
             last_row,

@@ -26,7 +26,7 @@ from snag_dist.kg.missing import Missing, choose_missing
 from snag_dist.store.manifest import FeatureManifest, MissingManifest, read_manifest, record_files, write_manifest
 from snag_dist.store.opened import Store
 from snag_dist.store.schema import FORMAT_VERSION, MISSING, STATISTICS, presence_file, shard_file
-from snag_dist.store.shard_files import read_presence, save_presence, steps
+from snag_dist.store.shard_files import map_shard, read_presence, save_presence, steps
 from snag_dist.store.statistics import Moments, save_statistics
 
 _LOG = logging.getLogger(__name__)
@@ -106,15 +106,18 @@ def _make(store: Store, modality: str, config: MissingConfig) -> MissingManifest
     present[missing.dropped] = False
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    moments = _write_presence(store, modality, present, partial)
-    if len(missing.dropped):
-        save_statistics(partial / STATISTICS, moments)
-    else:
-        shutil.copyfile(store.feature_folder(modality) / STATISTICS, partial / STATISTICS)
-    manifest = _describe(store, base, config, missing, int(present.sum()), partial)
-    write_manifest(partial, manifest)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        moments = _write_presence(store, modality, present, partial)
+        if len(missing.dropped):
+            save_statistics(partial / STATISTICS, moments)
+        else:
+            shutil.copyfile(store.feature_folder(modality) / STATISTICS, partial / STATISTICS)
+        manifest = _describe(store, base, config, missing, int(present.sum()), partial)
+        write_manifest(partial, manifest)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     _report(folder, config, manifest)
     return manifest
 
@@ -144,10 +147,10 @@ def _write_presence(store: Store, modality: str, present: NDArray[np.bool_], par
     bounds = store.shard_bounds.tolist()
     for shard in range(store.virtual_shards):
         kept = present[bounds[shard] : bounds[shard + 1]]
+        array = map_shard(store.feature_folder(modality) / shard_file(shard))
         path = partial / presence_file(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_presence(path, kept)
-        array = np.load(store.feature_folder(modality) / shard_file(shard), mmap_mode="r")
         for begin, end in steps(0, len(array)):
             moments = moments.merge(Moments.of(array[begin:end][kept[begin:end]]))
     return moments

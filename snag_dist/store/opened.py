@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from snag_dist.errors import DataError
 from snag_dist.kg.graph import COLUMNS
@@ -31,7 +33,10 @@ from snag_dist.store.schema import (
 )
 
 _REMAKE = "make the store with jobs/ingest.py"
+_ANEW = "the file is damaged: remove the store and make it anew with jobs/ingest.py"
 _REMAKE_FEATURES = "remove the folder and extract the modality again"
+
+JsonT = TypeVar("JsonT", Findings, FeatureReport)
 
 
 def rows_of_source_ids(seed: int, num_entities: int) -> NDArray[np.int64]:
@@ -43,9 +48,29 @@ def rows_of_source_ids(seed: int, num_entities: int) -> NDArray[np.int64]:
     return Stream(seed, "store/rows").permute(ids, num_entities).numpy()
 
 
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a store.
+
+    Args:
+        columns: that are wanted; None wants all.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: expected Parquet, got: {reason}; {_ANEW}") from error
+
+
 def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
-    """Read Parquet files of triples: (T, 3) int64, columns head, relation, tail."""
-    table = pa.concat_tables([pq.read_table(part) for part in parts])
+    """Read Parquet files of triples: (T, 3) int64, columns head, relation, tail.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    table = pa.concat_tables([read_table(part) for part in parts])
     triples = np.empty((table.num_rows, 3), dtype=np.int64)
     for column, name in enumerate(COLUMNS):
         triples[:, column] = table[name].to_numpy()
@@ -54,7 +79,7 @@ def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
 
 def read_links(store: Path) -> NDArray[np.int64]:
     """Read the links of a store of two graphs: (L, 2) int64 rows, left and right."""
-    table = pq.read_table(store / LINKS)
+    table = read_table(store / LINKS)
     return np.stack([table["left"].to_numpy(), table["right"].to_numpy()], axis=1)
 
 
@@ -133,7 +158,7 @@ class Store:
 
     def sides(self) -> NDArray[np.int8]:
         """Read (E,) the graph of every row: 0 left, 1 right; 0 throughout where there is one graph."""
-        return pq.read_table(self.path / ENTITIES, columns=["graph"])["graph"].to_numpy()
+        return read_table(self.path / ENTITIES, ["graph"])["graph"].to_numpy()
 
     def rows_of_file_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return (n,) the rows of entities by the numbers their source gives them; -1 where there is none.
@@ -149,19 +174,23 @@ class Store:
         """(E,) the number of every source id in the files, ascending."""
         if SOURCE_IDS not in self.manifest.files:
             return np.arange(self.num_entities)
-        return pq.read_table(self.path / SOURCE_IDS)["id"].to_numpy()[self.rows_of_source_ids]
+        return read_table(self.path / SOURCE_IDS)["id"].to_numpy()[self.rows_of_source_ids]
 
     def entities(self) -> pa.Table:
         """Read the entities: row, key, graph, name; row i is at position i."""
-        return pq.read_table(self.path / ENTITIES)
+        return read_table(self.path / ENTITIES)
 
     def relations(self) -> pa.Table:
         """Read the relations: id, key, name; id i is at position i."""
-        return pq.read_table(self.path / RELATIONS)
+        return read_table(self.path / RELATIONS)
 
     def findings(self) -> Findings:
-        """Read what the audit found when the store was made."""
-        return Findings.model_validate_json((self.path / AUDIT).read_text(encoding="utf-8"))
+        """Read what the audit found when the store was made.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return _read_json(self.path / AUDIT, Findings, _ANEW)
 
     def modalities(self) -> tuple[str, ...]:
         """Name the feature tables that are there, sorted."""
@@ -204,9 +233,12 @@ class Store:
         return manifest
 
     def feature_report(self, modality: str) -> FeatureReport:
-        """Read the norms, near-constant columns and duplicates of a feature table."""
-        path = self.feature_folder(modality) / REPORT
-        return FeatureReport.model_validate_json(path.read_text(encoding="utf-8"))
+        """Read the norms, near-constant columns and duplicates of a feature table.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return _read_json(self.feature_folder(modality) / REPORT, FeatureReport, _REMAKE_FEATURES)
 
     def verify(self) -> None:
         """Hash every file of the store and of its features anew.
@@ -231,3 +263,11 @@ def open_store(path: Path) -> Store:
     """
     path = path.absolute()
     return Store(path, read_manifest(path, StoreManifest, remedy=_REMAKE))
+
+
+def _read_json(path: Path, kind: type[JsonT], remedy: str) -> JsonT:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{path}: expected JSON of a store, got: {reason}; {remedy}") from error

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from snag_dist.errors import DataError
 from snag_dist.store.schema import FeatureDtype, presence_file, shard_file
 from snag_dist.store.statistics import Moments
 
 # Vectors held at a time, however large a shard is.
 _ROWS_AT_A_TIME = 1024
+_MAGIC = b"\x93NUMPY"
 
 
 def steps(start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -93,14 +95,54 @@ def _save_empty(path: Path, dtype: FeatureDtype, width: int) -> NDArray[np.float
     return array
 
 
+def is_npy(path: Path) -> bool:
+    """Whether a file begins as numpy's arrays do."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def beginning(path: Path) -> str:
+    """Return the first bytes of a file, to be shown."""
+    with path.open("rb") as file:
+        return repr(file.read(8))
+
+
+def map_shard(path: Path) -> NDArray[np.floating]:
+    """Map the vectors of a shard.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> DataError:
+    """Say that a file of a feature table is not what extraction wrote."""
+    return DataError(
+        f"{path}: expected what extraction wrote, got a file that begins with {beginning(path)}: it is damaged; remove "
+        "the folder of the modality and extract it again"
+    )
+
+
 def save_presence(path: Path, present: NDArray[np.bool_]) -> None:
     """Write which rows of a shard have the modality, one bit a row."""
     np.save(path, np.packbits(present))
 
 
 def read_presence(path: Path, size: int) -> NDArray[np.bool_]:
-    """Read (size,) which rows of a shard have the modality."""
-    return np.unpackbits(np.load(path), count=size).astype(bool)
+    """Read (size,) which rows of a shard have the modality.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        bits = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise damaged(path) from error
+    return np.unpackbits(bits, count=size).astype(bool)
 
 
 def save_mark(path: Path, shards: list[ShardSummary]) -> None:

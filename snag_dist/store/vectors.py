@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import DataError
 from snag_dist.store.parts import VectorMaker
+from snag_dist.store.shard_files import beginning, is_npy
 
 _ROWS_AT_A_TIME = 8192
 
@@ -56,8 +57,10 @@ def _open_npy(path: Path, shown: Path) -> Vectors:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
+        # For any other file numpy's words are of pickles, and how to load them unsafely.
+        found = str(error) if is_npy(path) else f"a file that begins with {beginning(path)}"
         raise DataError(
-            f"{shown}: expected an array of numbers, got: {error}; save it with numpy.save, without objects"
+            f"{shown}: expected an array of numbers, got: {found}; save it with numpy.save, without objects"
         ) from error
     _check_array(shown, array.shape, str(array.dtype), is_number=array.dtype.kind in "fiu")
     return Vectors(len(array), array.shape[1], lambda rows: np.asarray(array[rows], dtype=np.float32))

@@ -88,10 +88,6 @@ def launch(
     check_resources(recipe.cluster, streamed=streamed)
     check_fits(recipe, GraphSizes.of(recipe, store), hosts_of_cluster(recipe.cluster))
     _check_splits(recipe, store)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if split is None:
-        write_json(folder.config, recipe.to_tree())
-        folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
     num_steps = _count_steps(recipe, store)
     settings: dict[str, Any] = {
         "recipe": recipe.to_tree(),
@@ -101,6 +97,10 @@ def launch(
     }
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if split is None:
+        write_json(folder.config, recipe.to_tree())
+        folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
     can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
     with can_stop, follow(folder.log, num_steps, recipe.name):
         report = _fit(recipe, store, folder, settings, callbacks)

@@ -728,6 +728,12 @@ RUNS = {
         "train again",
         remove("runs/done/metrics-test.json"),
     ),
+    "recipe of a run cut off": Case(
+        "train", MINE, r"runs/done/config\.json:", "expected JSON, got", "restore it", cut("runs/done/config.json")
+    ),
+    "status of a run cut off": Case(
+        "train", MINE, r"runs/done/run\.json:", "expected JSON, got", "restore it", cut("runs/done/run.json")
+    ),
     "run begun on another store": Case(
         "train",
         MINE,
@@ -738,6 +744,14 @@ RUNS = {
     ),
     "file in the place of a run": Case(
         "train", NEW, "runs/new:", "File exists", "mend the path", write("runs/new", "")
+    ),
+    "disk is full": Case(
+        "train",
+        NEW,
+        r"runs/new/config\.json:",
+        "No space left on device",
+        "make room",
+        link("runs/new/config.json.partial", "/dev/full"),
     ),
     "variant with a store of its own": Case(
         "train", f"{NEW} --set variants.b.store=other", r"mine\.toml: variants:", "'b' changes 'store'", "mend it"
@@ -865,6 +879,14 @@ EVALUATIONS = {
         "expected a checkpoint of format 2, found 1",
         "start a new run",
         change(f"{STEP}/manifest.json", format_version=1, digest=None),
+    ),
+    "recipe of a run is a list": Case(
+        "evaluate",
+        RUN,
+        r"runs/done/config\.json:",
+        "a tree of fields, got list",
+        "restore it",
+        write("runs/done/config.json", "[]"),
     ),
     "store of a run is gone": Case(
         "evaluate", RUN, r"store/manifest\.json:", "found none .no such folder", r"jobs/ingest\.py", remove("store")
@@ -999,6 +1021,14 @@ SWEEPS = {
         "choose another",
         write("runs/sweep/sweep.json", "{}"),
     ),
+    "sweep cut off": Case(
+        "tune",
+        SWEEP,
+        r"runs/sweep/sweep\.json:",
+        "expected JSON, got",
+        "restore it",
+        write("runs/sweep/sweep.json", '{"recipe": {'),
+    ),
     "store of another graph": Case(
         "tune",
         SWEEP,
@@ -1042,6 +1072,9 @@ EXPORTS = {
         r"got '\.\./\.\./other'",
         "write the name of one",
         write("runs/done/checkpoints/BEST", "../../other"),
+    ),
+    "recipe of a run cut off": Case(
+        "export", RUN, r"runs/done/config\.json:", "expected JSON, got", "restore it", cut("runs/done/config.json")
     ),
     "store of a run is gone": Case(
         "export", RUN, r"store/manifest\.json:", "no such folder", r"jobs/ingest\.py", remove("store")

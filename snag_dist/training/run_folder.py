@@ -17,9 +17,11 @@ ray/                  what Ray Train keeps of its own
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from snag_dist.errors import CheckpointError
+
+_RESTORE = "the file is damaged: restore it from a copy, or remove the folder and begin anew"
 
 
 @dataclass(frozen=True)
@@ -80,18 +82,22 @@ class RunFolder:
         """Read the recipe of the run.
 
         Raises:
-            CheckpointError: this is no run folder.
+            CheckpointError: this is no run folder, or the file is damaged.
         """
         if not self.config.is_file():
             raise CheckpointError(
                 f"{self.path}: expected a run folder with {self.config.name}, found none; "
                 "pass the folder that jobs/train.py printed"
             )
-        return json.loads(self.config.read_text(encoding="utf-8"))
+        return read_json(self.config)
 
     def read_status(self) -> dict[str, Any]:
-        """Read provenance and progress; empty before the run has begun."""
-        return json.loads(self.status.read_text(encoding="utf-8")) if self.status.is_file() else {}
+        """Read provenance and progress; empty before the run has begun.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        return read_json(self.status) if self.status.is_file() else {}
 
     def write_status(self, **changes: Any) -> None:
         """Change some fields of the status, in one replacement of the file."""
@@ -110,5 +116,26 @@ def write_json(path: Path, tree: Any) -> None:
     """Write JSON beside its place and rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        # No half of a file stays, and a full disk, which the system tells without a name, is told with one.
+        partial.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a tree that `write_json` wrote.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected JSON, got: {error}; {_RESTORE}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path}: expected a tree of fields, got {type(tree).__name__}; {_RESTORE}")
+    return cast("dict[str, Any]", tree)

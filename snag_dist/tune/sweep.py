@@ -7,7 +7,6 @@ best.toml      the winner, as a recipe for jobs/train.py
 report/        trials.csv, settings.csv, plots, index.html
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from snag_dist.store.opened import open_store
 from snag_dist.store.stream import choose_residency
 from snag_dist.training.launch import launch
 from snag_dist.training.recipe import Recipe
-from snag_dist.training.run_folder import RunFolder, write_json
+from snag_dist.training.run_folder import RunFolder, read_json, write_json
 from snag_dist.tune.config import GridSearchConfig, OptunaSearchConfig, RandomSearchConfig, Sweep
 from snag_dist.tune.outcome import (
     Outcome,
@@ -77,7 +76,7 @@ def run_sweep(sweep: Sweep) -> Outcome:
 
 
 def _claim(sweep: Sweep) -> None:
-    """Refuse a folder of another recipe; else write down whose it is."""
+    """Refuse a folder of another recipe, or one whose owner cannot be read; else write down whose it is."""
     shared = {"recipe": {**sweep.recipe.to_tree(), "cluster": {}, "evaluate": {}, "variants": {}}}
     file = sweep.path / _SWEEP_FILE
     if RunFolder(sweep.path).config.is_file():
@@ -85,7 +84,7 @@ def _claim(sweep: Sweep) -> None:
             f"{sweep.path}: expected the folder of a sweep, found a run of jobs/train.py; choose another name with "
             "--run NAME"
         )
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != shared:
+    if file.is_file() and read_json(file) != shared:
         raise ConfigError(
             f"{sweep.path}: name {sweep.recipe.name!r} is already used by a sweep around another recipe; choose "
             "another with --run NAME, or remove the folder; search, space, seeds and scheduler may change"

@@ -10,7 +10,7 @@ from typing import Any
 
 from snag_dist.config import set_path, validate
 from snag_dist.training.recipe import Recipe
-from snag_dist.training.run_folder import RunFolder, write_json
+from snag_dist.training.run_folder import RunFolder, read_json, write_json
 
 TRIAL_FILE = "trial.json"
 """In the run folder of a trial: fields that differ from the recipe of the sweep, and the seed."""
@@ -170,7 +170,7 @@ def read_trials(runs: Path) -> list[TrialRecord]:
 def read_trial(path: Path) -> TrialRecord:
     """Read the run folder of a trial, at any moment of its life."""
     folder = RunFolder(path)
-    trial = json.loads((path / TRIAL_FILE).read_text(encoding="utf-8"))
+    trial = read_json(path / TRIAL_FILE)
     status = folder.read_status()
     curve: dict[int, float] = {}
     stages: dict[int, str] = {}

@@ -1065,6 +1065,38 @@ EXPORTS = {
         "point BEST at another",
         cut(f"{STEP}/rows-00000.safetensors"),
     ),
+    "manifest cut off": Case(
+        "export",
+        RUN,
+        rf"{STEP}/manifest\.json:",
+        "expected JSON, found something else",
+        "point BEST at another",
+        cut(f"{STEP}/manifest.json"),
+    ),
+    "manifest of something else": Case(
+        "export",
+        RUN,
+        rf"{STEP}/manifest\.json:",
+        "expected a tree with `files`",
+        "point BEST at another",
+        write(f"{STEP}/manifest.json", "{}"),
+    ),
+    "checkpoint of another format": Case(
+        "export",
+        RUN,
+        rf"{STEP}/manifest\.json:",
+        "expected a checkpoint of format 2, found 1",
+        "the version of snag_dist",
+        change(f"{STEP}/manifest.json", format_version=1, digest=None),
+    ),
+    "manifest leads out of the checkpoint": Case(
+        "export",
+        RUN,
+        rf"{STEP}/manifest\.json: files:",
+        r"got '\.\./LATEST'",
+        "point BEST at another",
+        change(f"{STEP}/manifest.json", files={"../LATEST": {"sha256": ""}}, digest=None),
+    ),
     "BEST leads out of the run": Case(
         "export",
         RUN,
@@ -1075,6 +1107,14 @@ EXPORTS = {
     ),
     "recipe of a run cut off": Case(
         "export", RUN, r"runs/done/config\.json:", "expected JSON, got", "restore it", cut("runs/done/config.json")
+    ),
+    "recipe of a run without a section": Case(
+        "export",
+        RUN,
+        r"runs/done/config\.json: ingest:",
+        "got None",
+        "restore it",
+        change("runs/done/config.json", ingest=None),
     ),
     "store of a run is gone": Case(
         "export", RUN, r"store/manifest\.json:", "no such folder", r"jobs/ingest\.py", remove("store")

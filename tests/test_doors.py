@@ -20,6 +20,7 @@ from snag_dist.shard.partition import Partition
 from snag_dist.store.encoders.weights import find_model
 from snag_dist.store.manifest import FileRecord, StoreManifest, hash_file, read_manifest, write_manifest
 from snag_dist.store.opened import Store
+from snag_dist.training.checkpoint_files import FORMAT_VERSION
 from snag_dist.training.checkpoint_versions import Versions
 from snag_dist.training.cursor import read_cursor
 from snag_dist.training.recipe import load_recipe
@@ -218,7 +219,8 @@ def test_a_checkpoint_lists_files_beside_its_manifest(file: str, tmp_path: Path)
     checkpoint = folder.checkpoints / "step-00000001"
     checkpoint.mkdir(parents=True)
     (folder.checkpoints / "BEST").write_text("step-00000001\n")
-    manifest = {"store_fingerprint": "f" * 64, "files": {file: {"sha256": "0", "num_bytes": 0}}}
+    files = {file: {"sha256": "0", "num_bytes": 0}}
+    manifest = {"format_version": FORMAT_VERSION, "store_fingerprint": "f" * 64, "files": files}
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match=r"files: expected names of files beside it, got '.*evil.*'; point BEST"):
         find_checkpoint(folder, Store(tmp_path, store_manifest()))

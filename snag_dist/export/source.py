@@ -4,7 +4,6 @@ Nothing here holds the table. Rows come from the checkpoint's file of one virtua
 features from the mapped arrays of that shard.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from snag_dist.store.gather import FeatureRows
 from snag_dist.store.manifest import hash_file
 from snag_dist.store.opened import Store, open_store
 from snag_dist.task.completion import CompletionTask
-from snag_dist.training.checkpoint import read_pointer, rows_file
+from snag_dist.training.checkpoint_files import FORMAT_VERSION, MANIFEST, read_manifest, read_pointer, rows_file
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import gather_features
@@ -35,6 +34,7 @@ from snag_dist.training.worker import check_store, open_features
 _BLOCK = 4096
 _DENSE = "dense.safetensors"
 _TASK = "weight/task."
+_ELSEWHERE = "point BEST at another checkpoint, or train the run again"
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ class RunSource:
         folder = RunFolder(run.absolute())
         tree = {**folder.read_config(), "runs": str(folder.path.parent), "name": folder.path.name}
         check_exportable(tree, folder.config)
+        # Whole, whatever a person has done to the file.
+        damaged = "the file is damaged: restore it from a copy, or train again"
+        tree = validate(Recipe, tree, str(folder.config), remedy=damaged).to_tree()
         noise_imputed = _drop_noise(tree)
         recipe = validate(Recipe, tree, str(folder.config))
         store = open_store(recipe.store)
@@ -166,7 +169,8 @@ def check_exportable(tree: dict[str, Any], place: Path) -> None:
         ConfigError: naming what can be exported.
     """
     kinds = [config.model_fields["kind"].default for config in get_args(CompletionMethod)]
-    found = tree.get("method", {}).get("kind", kinds[0])
+    method = tree.get("method", {})
+    found = method.get("kind", kinds[0]) if isinstance(method, dict) else method
     if found not in kinds:
         raise ConfigError(
             f"{place}: method.kind: expected a method of completion ({', '.join(kinds)}), got {found!r}; "
@@ -192,24 +196,27 @@ def find_checkpoint(folder: RunFolder, store: Store) -> Path:
             "the name of one into it"
         )
     checkpoint = folder.checkpoints / name
-    path = checkpoint / "manifest.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected the manifest of a checkpoint, found none; train the run again")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["store_fingerprint"] != store.fingerprint:
+    path = checkpoint / MANIFEST
+    manifest = read_manifest(checkpoint)
+    if isinstance(manifest, str):
+        raise CheckpointError(f"{manifest}; {_ELSEWHERE}")
+    made_on, version = str(manifest.get("store_fingerprint")), manifest.get("format_version")
+    if made_on != store.fingerprint:
         raise CheckpointError(
-            f"{path}: made on store {manifest['store_fingerprint'][:12]}, this store is {store.fingerprint[:12]}; "
-            "use the store of the run"
+            f"{path}: made on store {made_on[:12]}, this store is {store.fingerprint[:12]}; use the store of the run"
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of format {FORMAT_VERSION}, found {version}; export with the version of "
+            "snag_dist that trained the run"
         )
     for file, record in manifest["files"].items():
         if not is_plain(file):
-            raise CheckpointError(
-                f"{path}: files: expected names of files beside it, got {file!r}; point BEST elsewhere"
-            )
+            raise CheckpointError(f"{path}: files: expected names of files beside it, got {file!r}; {_ELSEWHERE}")
         if not (checkpoint / file).is_file() or hash_file(checkpoint / file) != record["sha256"]:
             raise CheckpointError(
                 f"{checkpoint / file}: expected sha256 {record['sha256'][:12]}, the file is missing or damaged; "
-                "point BEST at another checkpoint"
+                f"{_ELSEWHERE}"
             )
     return checkpoint
 

@@ -816,6 +816,13 @@ RUNS = {
         "got 0 and 120 of 120",
         "set other shares",
     ),
+    "no links to select on": Case(
+        "train",
+        f"{PAIR} --run new --set links.train_share=0.02",
+        r"links\.train_share, links\.dev_share:",
+        "got 0 of 2 outside test",
+        "set larger shares",
+    ),
     "tracker that is not installed": Case(
         "train", f"{NEW} --set telemetry.mlflow.tracking_uri=x", r"telemetry\.mlflow:", "found none", "pip install"
     ),

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snag_dist.errors import ConfigError
 from snag_dist.kg.links import LinkSplit, split_links
 from snag_dist.method.choices import AlignmentMethod
 from snag_dist.model.features import EntityInputs
@@ -184,4 +185,9 @@ def split_store_links(store: Store, config: LinksConfig, seed: int) -> LinkSplit
         dev_share=config.dev_share,
         seed=seed if config.seed is None else config.seed,
     )
+    if not len(drawn.dev):
+        raise ConfigError(
+            "links.train_share, links.dev_share: expected links for dev, which selects the checkpoint, got 0 of "
+            f"{len(drawn.train)} outside test; set larger shares or bring more links"
+        )
     return LinkSplit(rows[drawn.train], rows[drawn.dev], rows[drawn.test])

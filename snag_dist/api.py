@@ -27,6 +27,8 @@ COVERAGE = "coverage.json"
 """In the store, beside its audit: by modality, how many entities have it."""
 CONTACT_SHEET = "contact_sheet.png"
 """In the store: random entities with their pictures and texts, for a person to look at."""
+SCORED_SPLITS = ("test", "valid")
+"""Splits that a trained run can be scored on."""
 
 RecipeLike = Recipe | Path | str | Mapping[str, Any]
 """A recipe, the path of a recipe file, or a plain tree."""
@@ -130,7 +132,13 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
 
     Raises:
         CheckpointError: the folder is no run, or the run has no checkpoint yet.
+        ConfigError: there is no such split to score, or an override is of another field.
     """
+    if split not in SCORED_SPLITS:
+        raise ConfigError(
+            f"--split: expected one of {', '.join(SCORED_SPLITS)}, got {split!r}; the others are not scored, name one "
+            "of these"
+        )
     folder = RunFolder(Path(run).absolute())
     tree = {**folder.read_config(), "runs": str(folder.path.parent), "name": folder.path.name}
     for override in overrides:

@@ -492,6 +492,30 @@ FEATURES = {
         "made in another way",
         "remove the folder, extract with overwrite",
     ),
+    "pictures folder is empty": Case(
+        "extract",
+        MINE + pictures("none"),
+        r"folder none: features\.vision:",
+        "nothing is there",
+        "compare the keys",
+        lambda desk: (desk / "none").mkdir(),
+    ),
+    "pictures of another kind": Case(
+        "extract",
+        MINE + pictures("others"),
+        r"folder others: features\.vision:",
+        r"others/e1\.heic: files with suffix 'heic' are not read",
+        "compare the keys",
+        write("others/e1.heic", ""),
+    ),
+    "pictures of another graph": Case(
+        "extract",
+        MINE + pictures("others"),
+        r"folder others: features\.vision:",
+        "1 keys are unknown, e.g. 'x'",
+        "compare the keys",
+        write("others/x.png", ""),
+    ),
     "broken picture, strictly": Case(
         "extract",
         f"{MINE} --strict" + pictures("pictures"),
@@ -564,6 +588,9 @@ FEATURES = {
         "graph: expected attributes",
         "found neither",
         "leave the modality out",
+    ),
+    "vectors of no store": Case(
+        "extract", f"{MINE} --reuse old", r"old/manifest\.json:", "found none .no such folder.", r"jobs/ingest\.py"
     ),
     "share in percent": Case(
         "ingest", f"{MINE} --set missing.numbers=40", r"missing\.numbers", "less than or equal to 1, got 40", "mend it"
@@ -734,6 +761,14 @@ RUNS = {
     "status of a run cut off": Case(
         "train", MINE, r"runs/done/run\.json:", "expected JSON, got", "restore it", cut("runs/done/run.json")
     ),
+    "every checkpoint cut off": Case(
+        "train",
+        MINE,
+        "runs/done/checkpoints:",
+        r"dense\.safetensors: expected \d+ bytes, found",
+        "remove the folder",
+        both(change("runs/done/run.json", state="interrupted"), cut(f"{STEP}/dense.safetensors")),
+    ),
     "run begun on another store": Case(
         "train",
         MINE,
@@ -784,6 +819,9 @@ RUNS = {
         "the cluster has 0",
         r"cluster\.use_gpu=false",
     ),
+    "more workers than shards": Case(
+        "plan", f"{MINE} --set cluster.num_workers=4", r"cluster\.num_workers:", "at most 2.*got 4", "virtual_shards"
+    ),
     "no dev triples": Case(
         "train",
         NEW,
@@ -830,6 +868,9 @@ RUNS = {
 
 EVALUATIONS = {
     "run misspelt": Case("evaluate", "--run runs/dnoe", "runs/dnoe:", "found none", r"jobs/train\.py printed"),
+    "split misspelt": Case(
+        "evaluate", f"{RUN} --split tset", "--split:", "expected one of test, valid, got 'tset'", "name one of these"
+    ),
     "another learning rate": Case(
         "evaluate",
         f"{RUN} --set train.lr=1",

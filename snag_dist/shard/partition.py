@@ -36,8 +36,8 @@ class Partition:
     def __post_init__(self) -> None:
         if self.num_workers > self.num_shards:
             raise ResourceError(
-                f"workers: expected at most {self.num_shards}, one for every virtual shard of the store, got "
-                f"{self.num_workers}; use fewer workers or ingest with more virtual_shards"
+                f"cluster.num_workers: expected at most {self.num_shards}, one for every virtual shard of the store, "
+                f"got {self.num_workers}; use fewer workers or ingest with more virtual_shards"
             )
 
     def shards(self, worker: int) -> range:

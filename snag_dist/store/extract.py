@@ -91,6 +91,9 @@ def extract(
     Ray must be initialised.
     """
     store = open_store(path)
+    if options.reuse is not None:
+        # Also where nothing is missing: a name that was mistyped is not passed over.
+        open_store(options.reuse)
     identities = {name: _identity(name, config) for name, config in features.items()}
     replace = options.overwrite or options.reuse is not None
     done = {name: _existing(store, name, identity, replace) for name, identity in identities.items()}
@@ -140,11 +143,7 @@ def _open(store: Store, name: str, config: FeatureConfig, identity: str, options
     _prepare_folder(plan, store.feature_folder(name))
     modality = config.open(store, plan.folder / SCRATCH)
     if not len(modality.rows):
-        unknown = f" ({len(modality.unknown_keys)} keys are unknown)" if modality.unknown_keys else ""
-        raise DataError(
-            f"{modality.source}: features.{name}: no entity of the store has the modality{unknown}; "
-            "compare the keys of both"
-        )
+        raise _explain_nobody(name, modality)
     if modality.unknown_keys:
         _LOG.warning(
             "%s: %d keys are not in the store and their vectors are not used, e.g. %s",
@@ -235,6 +234,18 @@ def _explain_bad_number(table: FeatureTable, row: int, column: int, value: float
 def _name_of(table: FeatureTable, row: int) -> str:
     index = int(np.searchsorted(table.modality.rows, row))
     return f"{table.modality.place(index)} (entity {table.store.entities()['key'][row].as_py()!r})"
+
+
+def _explain_nobody(name: str, modality: Modality) -> DataError:
+    unknown, problems = modality.unknown_keys, modality.problems
+    if unknown:
+        found = f"{len(unknown)} keys are unknown, e.g. {unknown[0]!r}"
+    else:
+        found = f"{problems[0][0]}: {problems[0][1]}" if problems else "nothing is there"
+    return DataError(
+        f"{modality.source}: features.{name}: no entity of the store has the modality ({found}); compare the keys of "
+        "both"
+    )
 
 
 def _explain_problem(place: str, item: str, reason: str) -> DataError:

@@ -71,17 +71,22 @@ class LogFile(Recorder):
     def __init__(self, folder: RunFolder):
         folder.log.parent.mkdir(parents=True, exist_ok=True)
         self._file = folder.log.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(folder.tensorboard))
+        self._folder = folder
+        # Opened with the first number: a run that cannot go on leaves no empty file of events.
+        self._events: SummaryWriter | None = None
 
     def record(self, step: int, epoch: int, values: Mapping[str, Any]) -> None:
         """See `Recorder.record`."""
         self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
         self._file.flush()
+        if self._events is None:
+            self._events = SummaryWriter(str(self._folder.tensorboard))
         for name, value in flatten(values).items():
             if name != "time":
                 self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """See `Recorder.close`."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
         self._file.close()

@@ -140,7 +140,7 @@ def test_unknown_keys_are_counted_and_told(ring_store: Store, tmp_path: Path, ca
 def test_a_source_about_other_entities_is_refused(ring_store: Store, tmp_path: Path):
     (tmp_path / "x.tsv").write_text("key\tname\nx\tnobody\n")
     config = TextConfig(source=SentenceFileConfig(path=tmp_path / "x.tsv", columns=("name",)))
-    with pytest.raises(DataError, match=r"no entity of the store has the modality \(1 keys are unknown\)"):
+    with pytest.raises(DataError, match=r"no entity of the store has the modality \(1 keys are unknown, e\.g\. 'x'\)"):
         extract({"text": config}, ring_store.path)
     assert tables(ring_store) == []
 

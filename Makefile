@@ -11,7 +11,7 @@ train: $(INSTALLED)
 	$(BIN)/python jobs/train.py --recipe jobs/recipes/world.toml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	PATH="$(abspath $(BIN)):$$PATH" tools/test.sh
 
 check: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" tools/check.sh

@@ -20,11 +20,10 @@ from snag_dist.shard.group import Group
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes of pytest, one runs all tests of Ray, and a file stays together."""
-    # Before pytest-xdist reads the groups.
+    """Mark what needs the session of Ray before `-m ray` selects."""
     for item in items:
-        uses_ray = item.get_closest_marker("ray") or "local_ray" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else item.path.name))
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")

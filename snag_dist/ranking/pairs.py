@@ -6,6 +6,7 @@ every pair. The second counts what is better than, and level with, each pair, by
 owns, and the ranks are those of a single machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,6 +142,10 @@ class Survey:
             torch.maximum(self.targets, other.targets),
         )
 
+    def without_neighbours(self) -> "Survey":
+        """Return the survey whose ranks are those of the cosine."""
+        return Survey(self.left_top[:, :0], self.right_top[:, :0], self.targets)
+
     def means(self) -> tuple[Tensor, Tensor]:
         """Return (n,) and (m,) what CSLS takes from a similarity for its left and right end."""
         return mean_top(self.left_top), mean_top(self.right_top)
@@ -167,20 +172,18 @@ class PairCounts:
         Args:
             survey: of the whole matrix, merged over all parts, on the device of the codes.
         """
-        left_mean, right_mean = survey.means()
-        left, right = _index(pairs.left, left_mean), _index(pairs.right, left_mean)
-        # The order of operations is that of `csls`, so that a pair equals itself.
-        targets = (2.0 * survey.targets - left_mean[left]) - right_mean[right]
-        counts = torch.zeros(4, len(pairs), dtype=torch.int64, device=targets.device)
+        return cls.by_surveys(part, pairs, [survey], budget_bytes)[0]
+
+    @classmethod
+    def by_surveys(
+        cls, part: Part, pairs: PairList, surveys: Sequence[Survey], budget_bytes: int = DEFAULT_BUDGET
+    ) -> list["PairCounts"]:
+        """Count in a part of the matrix once for each survey, whose neighbours differ, from the same similarities."""
+        counters = [_Counter(pairs, survey) for survey in surveys]
         for tile in tiles(part, budget_bytes):
-            rows, columns = slice(tile.left_start, tile.left_stop), slice(tile.right_start, tile.right_stop)
-            scores = csls(tile.scores, left_mean[rows], right_mean[columns])
-            asked = _index(pairs.in_rows(tile), targets)
-            counts[:2, asked] += _count(scores[left[asked] - rows.start], targets[asked], right[asked] - columns.start)
-            asked = _index(pairs.in_columns(tile), targets)
-            gathered = scores.T[right[asked] - columns.start]
-            counts[2:, asked] += _count(gathered, targets[asked], left[asked] - rows.start)
-        return cls(*counts)
+            for counter in counters:
+                counter.add(tile)
+        return [cls(*counter.counts) for counter in counters]
 
     def __add__(self, other: "PairCounts") -> "PairCounts":
         return PairCounts(
@@ -189,6 +192,26 @@ class PairCounts:
             self.better_left + other.better_left,
             self.equal_left + other.equal_left,
         )
+
+
+class _Counter:
+    def __init__(self, pairs: PairList, survey: Survey):
+        self._pairs = pairs
+        self._left_mean, self._right_mean = survey.means()
+        self._left, self._right = (_index(rows, survey.targets) for rows in (pairs.left, pairs.right))
+        # The order of operations is that of `csls`, so that a pair equals itself.
+        self._targets = (2.0 * survey.targets - self._left_mean[self._left]) - self._right_mean[self._right]
+        self.counts = torch.zeros(4, len(pairs), dtype=torch.int64, device=survey.targets.device)
+
+    def add(self, tile: Tile) -> None:
+        rows, columns = slice(tile.left_start, tile.left_stop), slice(tile.right_start, tile.right_stop)
+        scores = csls(tile.scores, self._left_mean[rows], self._right_mean[columns])
+        asked = _index(self._pairs.in_rows(tile), scores)
+        places = self._left[asked] - rows.start, self._right[asked] - columns.start
+        self.counts[:2, asked] += _count(scores[places[0]], self._targets[asked], places[1])
+        asked = _index(self._pairs.in_columns(tile), scores)
+        places = self._left[asked] - rows.start, self._right[asked] - columns.start
+        self.counts[2:, asked] += _count(scores.T[places[1]], self._targets[asked], places[0])
 
 
 def _count(scores: Tensor, targets: Tensor, target_place: Tensor) -> Tensor:

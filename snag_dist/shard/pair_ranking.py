@@ -5,7 +5,7 @@ merges. Similarities are computed in tiles on one grid over the whole matrix, so
 bit for bit, given the same codes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,11 +127,33 @@ def rank_owned_pairs(
     """
     listed = PairList.of(pairs, len(left), len(right))
     survey = _survey(left, right, listed, k_csls, group, budget_bytes)
-    counts = PairCounts.of(Part(left.codes[:0], right.codes[:0]), listed, survey, budget_bytes)
+    return _count(left, right, listed, [survey], group, budget_bytes)[0]
+
+
+@torch.no_grad()
+def rank_owned_pairs_both_ways(
+    left: OwnedCodes, right: OwnedCodes, pairs: Ids, *, k_csls: int, group: Group, budget_bytes: int = DEFAULT_BUDGET
+) -> tuple[PairRanks, PairRanks]:
+    """Rank as `rank_owned_pairs`, by CSLS and by plain cosine, from the same two passes. A collective.
+
+    Args and errors: see `rank_owned_pairs`; k_csls is at least 1.
+    """
+    listed = PairList.of(pairs, len(left), len(right))
+    survey = _survey(left, right, listed, k_csls, group, budget_bytes)
+    by_csls, by_cosine = _count(left, right, listed, [survey, survey.without_neighbours()], group, budget_bytes)
+    return by_csls, by_cosine
+
+
+def _count(
+    left: OwnedCodes, right: OwnedCodes, pairs: PairList, surveys: Sequence[Survey], group: Group, budget_bytes: int
+) -> list[PairRanks]:
+    counts = PairCounts.by_surveys(Part(left.codes[:0], right.codes[:0]), pairs, surveys, budget_bytes)
     for part in _parts(left, right, group):
-        counts = counts + PairCounts.of(part, listed, survey, budget_bytes)
-    summed = group.sum(torch.stack([counts.better_right, counts.equal_right, counts.better_left, counts.equal_left]))
-    return PairRanks.of(listed, PairCounts(*summed))
+        found = PairCounts.by_surveys(part, pairs, surveys, budget_bytes)
+        counts = [mine + theirs for mine, theirs in zip(counts, found, strict=True)]
+    columns = [[each.better_right, each.equal_right, each.better_left, each.equal_left] for each in counts]
+    summed = group.sum(torch.stack([torch.stack(each) for each in columns]))
+    return [PairRanks.of(pairs, PairCounts(*each)) for each in summed]
 
 
 @torch.no_grad()

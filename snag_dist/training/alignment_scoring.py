@@ -5,7 +5,7 @@ is scored is ranked in every way that is reported: among the counterparts of its
 entities (the real question), by CSLS and by cosine, in both directions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from snag_dist.evaluation.alignment_report import (
     AlignmentResult,
     Candidates,
     MiningRecord,
+    Similarity,
 )
 from snag_dist.evaluation.alignment_report import Stage as StageName
 from snag_dist.evaluation.rank_files import RankFolder
@@ -33,7 +34,7 @@ from snag_dist.ranking.ranks import RankTable
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.halo import plan_halo, run_halo
 from snag_dist.shard.neighbours import OwnedEdges
-from snag_dist.shard.pair_ranking import OwnedCodes, rank_owned_pairs
+from snag_dist.shard.pair_ranking import OwnedCodes, rank_owned_pairs, rank_owned_pairs_both_ways
 from snag_dist.shard.table import EntityTable
 from snag_dist.task.alignment import AlignmentTask
 from snag_dist.training.assignment import Stage, Workplace
@@ -97,8 +98,8 @@ class AlignmentScoring:
     def dev_metrics(self) -> dict[str, float]:
         """Rank dev pairs among all entities of the other graph, by cosine, and return the metrics. A collective."""
         dev, codes = self._links.dev, self.encode().codes
-        to_right = self._rank(codes, np.sort(dev[:, 0]), self.sides[1], dev, 0).left_to_right
-        to_left = self._rank(codes, self.sides[0], np.sort(dev[:, 1]), dev, 0).right_to_left
+        to_right = self._rank(codes, np.sort(dev[:, 0]), self.sides[1], dev).left_to_right
+        to_left = self._rank(codes, self.sides[0], np.sort(dev[:, 1]), dev).right_to_left
         return (RankMetrics.of(to_right) + RankMetrics.of(to_left)).realistic.to_dict()
 
     def score_split(
@@ -116,7 +117,7 @@ class AlignmentScoring:
         Returns:
             The report as a plain tree, the same on every worker.
         """
-        place, k_csls = self._place, self._place.recipe.evaluate.k_csls
+        place = self._place
         pairs = self._pairs_of(split)
         encoded = self.encode()
         codes = encoded.codes
@@ -128,12 +129,11 @@ class AlignmentScoring:
         checkpoint = f"step-{cursor.step:08d}"
         results: list[AlignmentResult] = []
         for candidates, (left, right) in lists.items():
-            for similarity, neighbours in (("csls", k_csls), ("cosine", 0)):
-                ranks = self._rank(codes, left, right, pairs, neighbours)
+            for similarity, ranks in self._rank_both_ways(codes, left, right, pairs):
                 results += AlignmentResult.of_ranks(
                     ranks,
                     candidates=candidates,
-                    similarity=cast(Any, similarity),
+                    similarity=similarity,
                     num_left=len(left),
                     num_right=len(right),
                 )
@@ -146,17 +146,24 @@ class AlignmentScoring:
             report.write(place.folder.metrics(name))
         return report.model_dump(mode="json")
 
-    def _rank(self, codes: Tensor, left: Ids, right: Ids, pairs: Ids, k_csls: int) -> PairRanks:
-        partition, group = self._place.partition, self._place.group
+    def _rank(self, codes: Tensor, left: Ids, right: Ids, pairs: Ids) -> PairRanks:
+        return rank_owned_pairs(*self._lists(codes, left, right, pairs), k_csls=0, **self._options())
+
+    def _rank_both_ways(
+        self, codes: Tensor, left: Ids, right: Ids, pairs: Ids
+    ) -> Iterator[tuple[Similarity, PairRanks]]:
+        k_csls, lists = self._place.recipe.evaluate.k_csls, self._lists(codes, left, right, pairs)
+        by_csls, by_cosine = rank_owned_pairs_both_ways(*lists, k_csls=k_csls, **self._options())
+        yield "csls", by_csls
+        yield "cosine", by_cosine
+
+    def _lists(self, codes: Tensor, left: Ids, right: Ids, pairs: Ids) -> tuple[OwnedCodes, OwnedCodes, Ids]:
+        partition, rank = self._place.partition, self._place.group.rank
         positions = np.stack([np.searchsorted(left, pairs[:, 0]), np.searchsorted(right, pairs[:, 1])], axis=1)
-        return rank_owned_pairs(
-            OwnedCodes.of(left, codes, partition, group.rank),
-            OwnedCodes.of(right, codes, partition, group.rank),
-            positions,
-            k_csls=k_csls,
-            group=group,
-            budget_bytes=self._place.recipe.evaluate.budget_bytes,
-        )
+        return OwnedCodes.of(left, codes, partition, rank), OwnedCodes.of(right, codes, partition, rank), positions
+
+    def _options(self) -> dict[str, Any]:
+        return {"group": self._place.group, "budget_bytes": self._place.recipe.evaluate.budget_bytes}
 
     def _pairs_of(self, split: str) -> Ids:
         splits = {"test": self._links.test, "valid": self._links.dev}

@@ -16,7 +16,7 @@ from snag_dist.ranking.mutual import mutual_nearest
 from snag_dist.ranking.pairs import PairRanks, rank_pairs
 from snag_dist.shard import pair_ranking
 from snag_dist.shard.group import Group
-from snag_dist.shard.pair_ranking import OwnedCodes, find_mutual_pairs, rank_owned_pairs
+from snag_dist.shard.pair_ranking import OwnedCodes, find_mutual_pairs, rank_owned_pairs, rank_owned_pairs_both_ways
 from snag_dist.shard.partition import Partition
 
 pytestmark = pytest.mark.distributed
@@ -69,10 +69,12 @@ def rank(group: Group, visitors: int) -> dict[Any, Any]:
             left, right = (OwnedCodes.of(side, codes, partition, group.rank) for side in LISTS[name])
             options: dict[str, Any] = {"k_csls": k_csls, "group": group, "budget_bytes": BUDGET}
             ranks = rank_owned_pairs(left, right, draw_pairs(name), **options)
+            both_ways = rank_owned_pairs_both_ways(left, right, draw_pairs(name), **options)
             mutual = find_mutual_pairs(left, right, **options)
             found[name, k_csls] = {
                 "held": (len(left.codes), len(right.codes)),
                 "ranks": integers_of(ranks),
+                "both_ways": [integers_of(each) for each in both_ways],
                 "mutual": mutual.pairs.tolist(),
                 "scores": mutual.scores.tolist(),
             }
@@ -108,9 +110,11 @@ def test_every_worker_finds_what_one_machine_finds(runs: Any, name: str, k_csls:
     codes = draw_codes()
     left, right = (codes[torch.from_numpy(side)] for side in LISTS[name])
     ranks = rank_pairs(left, right, draw_pairs(name), k_csls=k_csls, budget_bytes=BUDGET)
+    plain = rank_pairs(left, right, draw_pairs(name), k_csls=0, budget_bytes=BUDGET)
     mutual = mutual_nearest(left, right, k_csls, budget_bytes=BUDGET)
     for worker in runs[size]:
         assert worker[name, k_csls]["ranks"] == integers_of(ranks)
+        assert worker[name, k_csls]["both_ways"] == [integers_of(ranks), integers_of(plain)]
         assert worker[name, k_csls]["mutual"] == mutual.pairs.tolist()
         assert worker[name, k_csls]["scores"] == mutual.scores.tolist()
 
@@ -124,7 +128,14 @@ def test_the_cases_are_what_they_say(runs: Any) -> None:
     assert len(alone["mixed", 3]["mutual"]) > 40
     assert alone["mixed", 0]["mutual"] != alone["mixed", 3]["mutual"]
     assert sum(alone["mixed", 0]["ranks"][0][3]) > 20
-    assert alone["no left", 3] == {"held": (0, 43), "ranks": [[[]] * 4] * 2, "mutual": [], "scores": []}
+    empty = [[[]] * 4] * 2
+    assert alone["no left", 3]["ranks"] == empty
+    assert alone["no left", 3]["both_ways"] == [empty, empty]
+    assert {name: alone["no left", 3][name] for name in ("held", "mutual", "scores")} == {
+        "held": (0, 43),
+        "mutual": [],
+        "scores": [],
+    }
 
 
 def test_a_code_that_is_not_finite_is_the_same_error_on_every_worker() -> None:

@@ -37,8 +37,9 @@ class EngineConfig(Config):
     """Of Adam."""
     epsilon: float = 1e-8
     """Of Adam."""
-    host_memory: Literal["reuse", "return"] = "reuse"
-    """What a step frees: `reuse` is up to twice as fast on a CPU, `return` holds the least."""
+    host_memory: Literal["return", "reuse"] = "return"
+    """What a step frees goes back to the system, or is kept for the next: up to twice as fast on a CPU, but what a step
+    needs may grow to twice what the plan counts."""
 
     @model_validator(mode="after")
     def _check_masters(self) -> Self:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,10 +80,29 @@ def live(recipe: Recipe, sizes: GraphSizes, folder: Path) -> None:
     AlignmentScoring(place, trial.task, trial.stepper.table, trial.edges, exchange, links).dev_metrics()
 
 
-def resident(name: str) -> int:
-    """Bytes of this process, by the name Linux gives them."""
+def resident() -> int:
+    """Bytes of this process's own pages. Pages of files come and go as the kernel likes, and are left out."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+class Peak(threading.Thread):
+    """Looks at `resident` every millisecond; the kernel keeps a peak only of all pages together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(1e-3):
+            self.bytes = max(self.bytes, resident())
+
+    def end(self) -> int:
+        """Return the most that was seen."""
+        self._ended.set()
+        self.join()
+        return self.bytes
 
 
 if __name__ == "__main__":
@@ -93,9 +113,8 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
         live(recipe, small, Path(folder))
-        before = resident("VmRSS")
-        # Forget the peak so far.
-        Path("/proc/self/clear_refs").write_text("5")
+        before, peak = resident(), Peak()
+        peak.start()
         live(recipe, sizes, Path(folder))
-    sys.stdout.write(f"{resident('VmHWM') - before}\n")
+    sys.stdout.write(f"{peak.end() - before}\n")
     sys.stdout.flush()

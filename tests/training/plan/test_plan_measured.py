@@ -62,6 +62,7 @@ CASES = {
     "200 k rows, adam": completion(200_000, "adam", 128),
     "500 k rows, adam": completion(500_000, "adam", 128),
     "1 M rows, rowwise adagrad": completion(1_000_000, "rowwise_adagrad", 128),
+    "40 k rows, alignment": alignment(40_000),
 }
 
 
@@ -85,10 +86,3 @@ def test_the_planned_peak_is_within_15_percent_of_the_measured_one(case: str) ->
     assert planned == pytest.approx(measured, rel=0.15), (
         f"planned {planned / 1e6:.0f} MB, measured {measured / 1e6:.0f}"
     )
-
-
-def test_the_plan_of_an_alignment_errs_on_the_safe_side() -> None:
-    # What the contrasts keep is counted as if all of it were there at once: a quarter too much was seen.
-    case = alignment(40_000)
-    planned, measured = plan(case), measure(case)
-    assert 0.9 * measured < planned < 1.5 * measured, f"planned {planned / 1e6:.0f} MB, measured {measured / 1e6:.0f}"

@@ -102,7 +102,7 @@ BAD = {
     "step beside": ('{kind="quniform",low=0,high=1,step=0.3}', r"step: expected a divisor of low and high, got 0\.3"),
     "twice": ('{kind="grid",values=[1,2,1]}', r"values: expected different values, got one of them twice"),
     "empty": ('{kind="grid",values=[]}', r"train\.lr\.values: .*at least 1"),
-    "unknown kind": ('{kind="normal"}', r"train\.lr: .*'normal'.*'loguniform'"),
+    "unknown kind": ('{kind="normal"}', r"train\.lr\.kind: expected one of .*'loguniform'.*got 'normal'"),
     "a value the recipe refuses": ('{kind="grid",values=[0.1,-1]}', r"tune\.space: train\.lr: train\.lr: .*got -1"),
 }
 

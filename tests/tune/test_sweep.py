@@ -56,7 +56,7 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
     assert outcome.winner.mean == max(record.best or 0 for record in records)
     assert outcome.noise_off.changes == {PROBABILITY: 0.2, RATIO: 0.0}
     scored = {record.name for record in records if RunFolder(sweep.trials / record.name).metrics("test").is_file()}
-    compared = {*outcome.winner.trials, *outcome.noise_off.trials}
+    compared = [*outcome.winner.trials, *outcome.noise_off.trials]
     assert scored == {record.name for record in compared}
     assert len(outcome.scores[0].mrr) == 1
 

@@ -1,5 +1,6 @@
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from snag_dist.errors import ConfigError, DataError
 from snag_dist.store import extract as extraction
 from snag_dist.store.array_features import ArrayConfig
 from snag_dist.store.encoders import HashingConfig, SentenceTransformersConfig
-from snag_dist.store.extract import ExtractOptions, extract
+from snag_dist.store.extract import ExtractOptions, FeatureConfig, extract
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.ingest import IngestConfig, ingest
 from snag_dist.store.opened import Store, open_store
@@ -165,6 +166,17 @@ class Killed(BaseException):
     """Stands for the signal that ends a process."""
 
 
+def extract_until_a_part_is_made(features: Mapping[str, FeatureConfig], store: Store) -> None:
+    """Begin to extract, and end as a killed process does."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        extract(features, store.path, progress=stop)
+
+
 def test_a_killed_extraction_goes_on_with_the_parts_that_are_left(ring_store: Store, tmp_path: Path):
     path = tmp_path / "names.tsv"
     lines = [f"e{i}\tthe entity number {i} of the ring" for i in range(600) if i % 7]
@@ -172,12 +184,7 @@ def test_a_killed_extraction_goes_on_with_the_parts_that_are_left(ring_store: St
     source = SentenceFileConfig(path=path, columns=("name",))
     features = {"text": TextConfig(source=source, encoder=HashingConfig(width=32))}
 
-    def stop_after_a_part(what: str, done: int, total: int) -> None:
-        if done:
-            raise Killed
-
-    with pytest.raises(Killed):
-        extract(features, ring_store.path, progress=stop_after_a_part)
+    extract_until_a_part_is_made(features, ring_store)
     (partial,) = ring_store.path.glob("features/text.*.partial")
     marks = {mark: mark.stat().st_mtime_ns for mark in (partial / "parts").glob("*.npz")}
     assert 1 <= len(marks) <= 4
@@ -200,24 +207,14 @@ def test_a_killed_extraction_goes_on_with_the_parts_that_are_left(ring_store: St
 
 
 def test_parts_of_another_source_are_not_gone_on_with(ring_store: Store, tmp_path: Path):
-    def stop(what: str, done: int, total: int) -> None:
-        if done:
-            raise Killed
-
-    with pytest.raises(Killed):
-        extract({"vision": save(tmp_path / "x.npy", np.ones((600, 2)))}, ring_store.path, progress=stop)
+    extract_until_a_part_is_made({"vision": save(tmp_path / "x.npy", np.ones((600, 2)))}, ring_store)
     extract({"vision": save(tmp_path / "x.npy", np.full((600, 2), 2.0))}, ring_store.path)
     vectors, _ = FeatureRows.open(ring_store, "vision", 0, 600).gather(np.arange(600))
     assert (vectors == 2).all()
 
 
 def test_the_last_breath_of_an_interrupted_extraction_stays_out_of_the_next(ring_store: Store, tmp_path: Path):
-    def stop(what: str, done: int, total: int) -> None:
-        if done:
-            raise Killed
-
-    with pytest.raises(Killed):
-        extract({"vision": save(tmp_path / "x.npy", np.ones((600, 2)))}, ring_store.path, progress=stop)
+    extract_until_a_part_is_made({"vision": save(tmp_path / "x.npy", np.ones((600, 2)))}, ring_store)
     (old,) = ring_store.path.glob("features/vision.*.partial")
     mark = sorted((old / "parts").glob("*.npz"))[0]
     late = mark.read_bytes()

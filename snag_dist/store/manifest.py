@@ -10,7 +10,8 @@ store is refused by another.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,22 +195,31 @@ def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest | Mis
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a tree as JSON beside its place, then rename it into it."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a name beside a file to write to; it takes the file's place at the end, and nothing of it stays on an error.
+
+    Raises:
+        OSError: of the system, always with a name; a full disk is told without one.
+    """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(tree, file, indent=1, ensure_ascii=False, default=str)
-            file.write("\n")
-            file.flush()
-            # The rename must not reach the disk before the content does.
-            os.fsync(file.fileno())
-        partial.rename(path)
+        yield partial
+        partial.replace(path)
     except OSError as error:
-        # No half of a file stays, and a full disk, which the system tells without a name, is told with one.
         partial.unlink(missing_ok=True)
         error.filename = error.filename or str(path)
         raise
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a tree as JSON beside its place, then rename it into it."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        json.dump(tree, file, indent=1, ensure_ascii=False, default=str)
+        file.write("\n")
+        file.flush()
+        # The rename must not reach the disk before the content does.
+        os.fsync(file.fileno())
 
 
 def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> ManifestT:

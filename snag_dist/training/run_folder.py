@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from snag_dist.errors import CheckpointError
+from snag_dist.store.manifest import replacing
 
 _RESTORE = "the file is damaged: restore it from a copy, or remove the folder and begin anew"
 
@@ -115,15 +116,8 @@ class RunFolder:
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON beside its place and rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        # No half of a file stays, and a full disk, which the system tells without a name, is told with one.
-        partial.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)
-        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

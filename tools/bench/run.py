@@ -59,6 +59,26 @@ def describe_machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "load_at_start": round(load, 2)}
 
 
+def write_record(
+    name: str, figures: dict[str, Any], *, command: list[str], machine: dict[str, Any], seed: int, seconds: float
+) -> None:
+    """Print figures with what they were made by and on, and write them to results/NAME.json."""
+    record = {
+        "name": name,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": shlex.join(command),
+        "machine": machine,
+        "versions": versions(),
+        "seed": seed,
+        "wall_seconds": round(seconds, 1),
+        "figures": figures,
+    }
+    text = json.dumps(record, indent=2)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
 def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
     store: Annotated[
@@ -74,20 +94,8 @@ def main(
         machine, start = describe_machine(), time.time()
         figures = BENCHMARKS[name](store.absolute(), seed)
         command = ["python", "tools/bench/run.py", name, "--store", store.name, "--seed", str(seed)]
-        record = {
-            "name": name,
-            "date": datetime.now(UTC).date().isoformat(),
-            "command": shlex.join(command),
-            "machine": machine,
-            "versions": versions(),
-            "seed": seed,
-            "wall_seconds": round(time.time() - start, 1),
-            "figures": figures,
-        }
-        text = json.dumps(record, indent=2)
-        print(text)
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(text + "\n")
+        seconds = time.time() - start
+        write_record(name, figures, command=command, machine=machine, seed=seed, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ def describe_plan(recipe: Recipe) -> str:
         [
             f"store: {recipe.store} ({'is there' if there else 'will be made'})",
             f"runs: {runs}, in {recipe.runs.absolute()}",
-            f"workers: {cluster.num_workers} of {cluster.cpus_per_worker:g} CPUs"
+            f"workers: {cluster.how_many_workers} of {cluster.cpus_per_worker:g} CPUs"
             + (" and a GPU" if cluster.use_gpu else ""),
             f"training: at most {recipe.train.epochs} epochs of batches of {recipe.train.batch_size} "
             + ("pairs" if recipe.task == "alignment" else "triples")

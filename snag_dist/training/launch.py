@@ -120,13 +120,14 @@ def _fit(
     callbacks: Sequence[ray.train.UserCallback],
 ) -> dict[str, Any] | None:
     cluster = recipe.cluster
+    num_workers = (cluster.fewest_workers, cluster.most_workers) if cluster.is_elastic else cluster.fewest_workers
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if cluster.use_gpu else {})}
     datasets: dict[str, Any] = {}
     if settings["streamed"]:
         settings["stream"] = plan_stream(
             store.manifest.num_triples["train"],
             recipe.train.batch_size,
-            cluster.num_workers,
+            cluster.fewest_workers,
             recipe.train.residency.window_rows,
         )
         # Called whenever workers start, so that one which starts anew gets the triples that are left then.
@@ -138,7 +139,10 @@ def _fit(
             backend="nccl" if cluster.use_gpu else "gloo", timeout_s=cluster.timeout_seconds
         ),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=cluster.num_workers, use_gpu=cluster.use_gpu, resources_per_worker=resources
+            num_workers=num_workers,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=cluster.resize_seconds,
         ),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -278,22 +282,29 @@ def check_resources(cluster: ClusterConfig, *, streamed: bool) -> None:
     """Refuse what the cluster cannot place; otherwise Ray would wait for ever.
 
     Raises:
+        ConfigError: workers that come and go, and a stream, which is cut for a number of them.
         ResourceError: too few CPUs or GPUs.
     """
+    if streamed and cluster.is_elastic:
+        raise ConfigError(
+            f"cluster.num_workers: expected one number, got {cluster.how_many_workers}: triples are streamed, and a "
+            "stream is cut for its workers; give one number, or set train.residency.kind=memory"
+        )
     total = ray.cluster_resources()
     # Ray Data reads with whole CPUs while the workers run; without one left over it would wait for them, they for it.
     reserved = 1.0 if streamed else 0.0
-    needed = cluster.num_workers * cluster.cpus_per_worker + reserved
+    workers = cluster.fewest_workers
+    needed = workers * cluster.cpus_per_worker + reserved
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if needed > cpus:
         extra = " and 1 for Ray Data" if streamed else ""
         raise ResourceError(
-            f"cluster.num_workers: {cluster.num_workers} workers of {cluster.cpus_per_worker} CPUs{extra} need "
+            f"cluster.num_workers: {workers} workers of {cluster.cpus_per_worker} CPUs{extra} need "
             f"{needed:g} CPUs, the cluster has {cpus:g}; use fewer workers or lower cluster.cpus_per_worker"
         )
-    if cluster.use_gpu and cluster.num_workers > gpus:
+    if cluster.use_gpu and workers > gpus:
         raise ResourceError(
-            f"cluster.num_workers: {cluster.num_workers} workers need a GPU each, the cluster has {gpus:g}; use fewer "
+            f"cluster.num_workers: {workers} workers need a GPU each, the cluster has {gpus:g}; use fewer "
             "workers or set cluster.use_gpu=false"
         )
 

@@ -96,8 +96,12 @@ class EvaluateConfig(Config):
 class ClusterConfig(Config):
     """Where the work runs."""
 
-    num_workers: int = Field(default=1, ge=1)
-    """W, training workers."""
+    num_workers: int | tuple[int, int] = 1
+    """W, training workers; or the fewest and the most, between which a run takes as many as the cluster has room for.
+    The global batch, and all that is drawn, is the same at any W."""
+    resize_seconds: float = Field(default=60.0, gt=0)
+    """Of an elastic run: seconds between two looks whether the cluster has room for more workers. Workers then begin
+    anew from the last checkpoint."""
     cpus_per_worker: float = Field(default=0.5, gt=0)
     """CPUs a worker reserves in Ray. Below one by default: Ray Data must have room beside the workers."""
     threads_per_worker: int = Field(default=0, ge=0)
@@ -111,6 +115,35 @@ class ClusterConfig(Config):
     """One GPU a worker."""
     address: str | None = None
     """Ray cluster to join; unset joins the one of the environment, or starts a local one."""
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _check_workers(cls, number: Any) -> Any:
+        numbers = list(number) if isinstance(number, list | tuple) and len(number) == 2 else [number]
+        whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in numbers)
+        if not whole or numbers != sorted(numbers):
+            raise ValueError("expected a number from 1, or the fewest and the most workers, as in [2, 8]")
+        return number
+
+    @property
+    def fewest_workers(self) -> int:
+        """W at least: what a run needs to begin, and where a worker owns most rows."""
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def most_workers(self) -> int:
+        """W at most."""
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether workers come and go with the nodes of the cluster."""
+        return self.fewest_workers < self.most_workers
+
+    @property
+    def how_many_workers(self) -> str:
+        """W in words: "2", or "2 to 4"."""
+        return f"{self.fewest_workers} to {self.most_workers}" if self.is_elastic else f"{self.fewest_workers}"
 
 
 class Recipe(Config):

@@ -111,6 +111,15 @@ class Worker:
         logger.warning(text)
         self._folder.add_warning(text)
 
+    def _note_size(self) -> None:
+        """Keep the number of workers with the run, and say so where it is another one than before."""
+        if self._group.rank:
+            return
+        size, before = self._group.size, self._folder.read_status().get("num_workers")
+        if before not in (None, size):
+            self._warn(f"the run goes on with {size} worker(s) instead of {before}, from the last checkpoint")
+        self._folder.write_status(num_workers=size)
+
     def train(self, *, score_test: bool = True) -> dict[str, Any] | None:
         """Train, select on dev, and score the test split once, with the best checkpoint of each stage. A collective.
 
@@ -128,6 +137,7 @@ class Worker:
         loop = Loop(
             self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report
         )
+        self._note_size()
         try:
             end = loop.run()
         finally:

@@ -202,8 +202,8 @@ def check_placement(sweep: Sweep, *, streamed: bool) -> None:
     num = sweep.tune.max_concurrent
     total = ray.cluster_resources()
     # Ray Data reads with whole CPUs while workers run, as in plain training; the trials share that one.
-    cpus = num * (cluster.num_workers * cluster.cpus_per_worker + DRIVER_CPUS) + (1.0 if streamed else 0.0)
-    gpus = num * cluster.num_workers if cluster.use_gpu else 0
+    cpus = num * (cluster.fewest_workers * cluster.cpus_per_worker + DRIVER_CPUS) + (1.0 if streamed else 0.0)
+    gpus = num * cluster.fewest_workers if cluster.use_gpu else 0
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if needed > total.get(kind, 0.0):
             raise ResourceError(
@@ -216,4 +216,4 @@ def check_placement(sweep: Sweep, *, streamed: bool) -> None:
 def describe_workers(cluster: ClusterConfig) -> str:
     """Say what a trial takes: "2 workers of 0.5 CPUs"."""
     kind = " and a GPU" if cluster.use_gpu else ""
-    return f"{cluster.num_workers} workers of {cluster.cpus_per_worker:g} CPUs{kind}"
+    return f"{cluster.how_many_workers} workers of {cluster.cpus_per_worker:g} CPUs{kind}"

@@ -58,7 +58,7 @@ def calibrate(recipe: Recipe, sizes: GraphSizes, num_hosts: int) -> Calibration:
     """Take a few steps on made-up rows in a process of this machine."""
     task = build_task(recipe, sizes)
     load = StepLoad.of(recipe, sizes, task)
-    workers = recipe.cluster.num_workers
+    workers = recipe.cluster.fewest_workers
     threads = share_threads(recipe.cluster.threads_per_worker, -(-workers // num_hosts))
     own_rows = sizes.most_rows(workers)
     trial_sizes = replace(

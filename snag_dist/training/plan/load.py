@@ -51,7 +51,7 @@ class StepLoad:
 
     @classmethod
     def _of_completion(cls, recipe: Recipe, sizes: GraphSizes) -> Self:
-        method, workers = recipe.method, recipe.cluster.num_workers
+        method, workers = recipe.method, recipe.cluster.fewest_workers
         assert isinstance(method, CompletionMethod)
         if isinstance(method.loss, AllEntitiesConfig):
             return cls._of_all_entities(recipe, sizes, method.loss)
@@ -80,7 +80,7 @@ class StepLoad:
 
     @classmethod
     def _of_all_entities(cls, recipe: Recipe, sizes: GraphSizes, loss: AllEntitiesConfig) -> Self:
-        workers = recipe.cluster.num_workers
+        workers = recipe.cluster.fewest_workers
         batch = min(recipe.train.batch_size, sizes.num_triples)
         known = distinct(2 * batch, sizes.num_entities)
         own_rows = sizes.most_rows(workers)
@@ -101,7 +101,7 @@ class StepLoad:
 
     @classmethod
     def _of_alignment(cls, recipe: Recipe, sizes: GraphSizes, task: AlignmentTask) -> Self:
-        method, workers = recipe.method, recipe.cluster.num_workers
+        method, workers = recipe.method, recipe.cluster.fewest_workers
         assert isinstance(method, AlignmentMethod)
         pairs = max(1, round(sizes.num_links * recipe.links.train_share * (1.0 - recipe.links.dev_share)))
         batch = min(recipe.train.batch_size, pairs)

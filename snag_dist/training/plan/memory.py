@@ -104,7 +104,7 @@ class _Planner:
         self._dtype = DTYPES[recipe.train.engine.precision]
         self._row_dtype = torch.promote_types(self._dtype, torch.float32)
         self._width = recipe.method.encoder.width
-        self._num_rows = sizes.most_rows(recipe.cluster.num_workers)
+        self._num_rows = sizes.most_rows(recipe.cluster.fewest_workers)
         self._device: Where = "device" if recipe.cluster.use_gpu else "host"
         placed: dict[str, Where] = {"device": self._device, "host": "host", "disk": "mapped"}
         self._placed: Where = placed[recipe.table.placement]

@@ -31,7 +31,7 @@ class Traffic:
     @classmethod
     def of(cls, recipe: Recipe, load: StepLoad, task: CompletionTask | AlignmentTask) -> Self:
         """Work it out for a recipe; nothing travels where a worker is alone."""
-        workers, number = recipe.cluster.num_workers, DTYPES[recipe.train.engine.precision].itemsize
+        workers, number = recipe.cluster.fewest_workers, DTYPES[recipe.train.engine.precision].itemsize
         # Owners are drawn evenly: all but one in W are others.
         away = (workers - 1) / workers
         halo_width = task.encoder.width if isinstance(task, AlignmentTask) else 0

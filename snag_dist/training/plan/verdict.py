@@ -58,7 +58,7 @@ class Machines:
         plan = recipe.plan
         known = hosts or [host_bytes()]
         # Workers are placed where there is room; the even spread over all hosts is the best that can be.
-        num_hosts = max(plan.num_hosts, min(len(known), recipe.cluster.num_workers))
+        num_hosts = max(plan.num_hosts, min(len(known), recipe.cluster.fewest_workers))
         device_bytes = None
         if recipe.cluster.use_gpu:
             device_bytes = plan.device_bytes
@@ -87,7 +87,7 @@ class Verdict:
     def of(cls, recipe: Recipe, sizes: GraphSizes, machines: Machines) -> Self:
         """Weigh a recipe."""
         shared = sizes.num_triples * _TRIPLE_BYTES
-        per_host = -(-recipe.cluster.num_workers // machines.num_hosts)
+        per_host = -(-recipe.cluster.fewest_workers // machines.num_hosts)
         return cls(plan_memory(recipe, sizes), machines, per_host, shared)
 
     @property

@@ -124,9 +124,12 @@ class Versions:
             )
 
     def _go_on_from(self, used: str, damages: dict[str, str]) -> None:
+        steps: list[int] = []
         for name in damages:
             folder = self._folder / name
+            # A pointer to nothing names no step that was taken.
             if is_name(name) and folder.is_dir():
+                steps.append(step_of(name))
                 aside = folder.with_name(f"{name}.damaged")
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.replace(aside)
@@ -137,6 +140,5 @@ class Versions:
             point(self._folder / "BEST", best)
         if not damages:
             return
-        steps = [step_of(name) for name in damages if is_name(name)]
         lost = f"{max(steps) - step_of(used)} steps are taken again" if steps else "it is the latest whole one"
         self._warn(f"{'; '.join(damages.values())}; the run goes on from {used} instead: {lost}")

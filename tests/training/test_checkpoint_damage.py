@@ -97,6 +97,8 @@ def test_a_pointer_that_leads_nowhere(text: str, group: Group, tmp_path: Path) -
     assert parts.load("LATEST") == Cursor(epoch=1, step=3)
     expected = "found none; the run" if text.startswith("step") else f"LATEST: expected step-NUMBER, found {text!r}; "
     assert expected in parts.warnings[0]
+    # Steps that no checkpoint was ever of are not lost.
+    assert parts.warnings[0].endswith("; the run goes on from step-00000003 instead: it is the latest whole one")
 
 
 def test_ended_between_rename_and_flip(group: Group, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import alignment
 import all_entities
+import checkpoints
+import damage
 import emoji
 import exact_ranks
 import extraction
@@ -45,6 +47,8 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "all_entities": all_entities.measure,
     "table_at_size": table_at_size.measure,
     "alignment": alignment.measure,
+    "checkpoints": checkpoints.measure,
+    "damage": damage.measure,
 }
 
 

@@ -36,7 +36,7 @@ CHANNELS = "channels"
 
 # Where a run lies, what it reads (the report states it) and how the work is laid out: nothing that ranks depend on.
 _PLACES = ("name", "runs", "data", "store", "variants", "ingest", "features", "cluster", "missing", "modalities")
-_LAYOUT = ("evaluate.budget_bytes", "evaluate.k_csls", "train.log_every", "train.residency")
+_LAYOUT = ("evaluate.budget_bytes", "evaluate.k_csls", "evaluate.first_pass", "train.log_every", "train.residency")
 # Said by the name, or by a column of the table.
 _SAID = ("method.kind", "method.encoder.fusion.kind", "method.noise.kind", "method.scorer.kind")
 

@@ -21,6 +21,7 @@ from snag_dist.model.fusion import Fused
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.ranking.questions import Questions
 from snag_dist.ranking.ranks import RankTable
+from snag_dist.shard.first_pass import find_rounding
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.ranking import OnBlock, rank_triples
@@ -75,7 +76,11 @@ def encode_owned(
 
 
 class CompletionScoring:
-    """Ranks splits under the current weights of a run."""
+    """Ranks splits under the current weights of a run.
+
+    Raises:
+        ConfigError: the scorer has no bound for the first pass of the recipe.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,10 @@ class CompletionScoring:
         self._table = table
         self._features = features
         self._dev_truth: TruthIndex | None = None
+        first_pass = recipe.evaluate.first_pass
+        self._first_pass = None if first_pass == "exact" else DTYPES[first_pass]
+        if self._first_pass is not None:
+            find_rounding(task.scorer, self._first_pass)
 
     def dev_metrics(self, dev: Ids) -> dict[str, float]:
         """Rank dev triples (T, 3), filtered by train and dev, and return the metrics by name. A collective."""
@@ -168,6 +177,7 @@ class CompletionScoring:
             group=self._group,
             budget_bytes=self._recipe.evaluate.budget_bytes,
             dtype=DTYPES[self._recipe.evaluate.precision],
+            first_pass=self._first_pass,
             start=start,
             on_block=append,
         )

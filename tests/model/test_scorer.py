@@ -1,11 +1,11 @@
 """Every scorer against hand numbers, and what all scorers promise. A new kind, or a new choice of one, is picked up."""
 
-from itertools import product
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter
+from scorer_variants import variants
 from torch import Tensor
 
 from snag_dist.errors import ConfigError
@@ -13,22 +13,6 @@ from snag_dist.model.scorer import ComplExConfig, Factorisation, RotatE, RotatEC
 
 WIDTH = 8
 ADAPTER: TypeAdapter[Any] = TypeAdapter(ScorerConfig)
-
-
-def variants() -> dict[str, Any]:
-    """Every kind in every one of its named choices, under a name like `rotate-frobenius`."""
-    found = {}
-    for config in get_args(get_args(ScorerConfig)[0]):
-        fields = {
-            name: get_args(field.annotation)
-            for name, field in config.model_fields.items()
-            if get_origin(field.annotation) is Literal
-        }
-        for values in product(*fields.values()):
-            found["-".join(values)] = config(**dict(zip(fields, values, strict=True)))
-    return found
-
-
 VARIANTS = variants()
 FLAT = [1.0, 2.0, 3.0, 4.0], [2.0, -1.0, -1.0, 1.0], [1.0, 3.0, 1.0, -2.0]
 TURNED = [0.1, 0.2, 0.3, 0.4], [1.0, -2.0], [0.5, -0.5, 0.25, 0.75]

@@ -7,6 +7,7 @@ case.
 seam       what all scorers promise
 products   inner products, and the scorers that multiply codes coordinate by coordinate
 distances  Euclidean and L1 distances of many pairs
+rounding   how far a computed score may lie from the true one
 rotate     RotatE: relations turn
 transe     TransE: relations move
 distmult   DistMult: relations stretch
@@ -20,6 +21,7 @@ from snag_dist.model.scorer.complex import ComplEx, ComplExConfig
 from snag_dist.model.scorer.distmult import DistMult, DistMultConfig
 from snag_dist.model.scorer.products import Factorisation
 from snag_dist.model.scorer.rotate import RotatE, RotatEConfig
+from snag_dist.model.scorer.rounding import Rounding
 from snag_dist.model.scorer.seam import Scorer
 from snag_dist.model.scorer.transe import TransE, TransEConfig
 from snag_dist.model.scorer.tucker import TuckER, TuckERConfig
@@ -32,6 +34,7 @@ __all__ = [
     "Factorisation",
     "RotatE",
     "RotatEConfig",
+    "Rounding",
     "Scorer",
     "ScorerConfig",
     "TransE",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from snag_dist.config import Config
 from snag_dist.model.scorer.products import Factorisation, unit_bound
+from snag_dist.model.scorer.rounding import ProductRounding
 from snag_dist.model.scorer.seam import Scorer
 
 
@@ -21,6 +22,7 @@ class DistMult(Factorisation):
         self.relation_width = width
         self.entity_bound = config.entity_bound or unit_bound(width)
         self.relation_bound = config.relation_bound or unit_bound(width)
+        self.rounding = ProductRounding(width)
 
     def tail_query(self, heads: Tensor, relations: Tensor) -> Tensor:
         """See `Scorer.tail_query`."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from snag_dist.config import Config
 from snag_dist.model.modulus import modulus_distance, modulus_distance_own
 from snag_dist.model.scorer.distances import euclidean_distance, euclidean_distance_own
+from snag_dist.model.scorer.rounding import DistanceRounding
 from snag_dist.model.scorer.seam import Scorer, check_even
 
 
@@ -30,6 +31,9 @@ class RotatE(Scorer):
         self.relation_width = check_even(width, config.kind) // 2
         self.entity_bound = (config.margin + config.epsilon_range) / width
         self.relation_bound = (config.margin + config.epsilon_range) / self.relation_width
+        # The root of a difference of squares has no bound that would tell candidates apart.
+        modulus = config.norm == "modulus"
+        self.rounding = DistanceRounding(width, config.margin, halved=True) if modulus else None
         self._radians = math.pi / (config.relation_range or self.relation_bound)
 
     def tail_query(self, heads: Tensor, relations: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snag_dist.errors import ConfigError
+from snag_dist.model.scorer.rounding import Rounding
 
 
 class Scorer(nn.Module, ABC):
@@ -15,11 +16,13 @@ class Scorer(nn.Module, ABC):
         relation_width: columns of a relation row.
         relation_bound: relation rows start uniform in [-bound, bound].
         entity_bound: learned entity rows start uniform in [-bound, bound].
+        rounding: bounds the error of scores; None where there is no bound that is of use.
     """
 
     relation_width: int
     relation_bound: float
     entity_bound: float
+    rounding: Rounding | None = None
 
     @abstractmethod
     def tail_query(self, heads: Tensor, relations: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from snag_dist.config import Config
 from snag_dist.model.scorer.distances import euclidean_distance, euclidean_distance_own, l1_distance, l1_distance_own
+from snag_dist.model.scorer.rounding import DistanceRounding
 from snag_dist.model.scorer.seam import Scorer
 
 
@@ -23,6 +24,8 @@ class TransE(Scorer):
         self._norm = config.norm
         self.relation_width = width
         self.entity_bound = self.relation_bound = (config.margin + config.epsilon_range) / width
+        # As of RotatE: no bound of use for the Euclidean norm.
+        self.rounding = DistanceRounding(width, config.margin, halved=False) if config.norm == "l1" else None
 
     def tail_query(self, heads: Tensor, relations: Tensor) -> Tensor:
         """See `Scorer.tail_query`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from snag_dist.config import Config
 from snag_dist.model.scorer.products import all_products, own_products, unit_bound
+from snag_dist.model.scorer.rounding import ProductRounding
 from snag_dist.model.scorer.seam import Scorer
 
 
@@ -28,6 +29,7 @@ class TuckER(Scorer):
         self.relation_width = config.relation_width
         self.entity_bound = config.entity_bound or unit_bound(width)
         self.relation_bound = config.relation_bound or unit_bound(config.relation_width)
+        self.rounding = ProductRounding(width)
         bound = config.core_bound or math.sqrt(3.0) / width
         self.core = nn.Parameter((2.0 * torch.rand(config.relation_width, width, width) - 1.0) * bound)
 

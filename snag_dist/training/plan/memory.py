@@ -201,7 +201,8 @@ class _Planner:
             scores = min(evaluate.budget_bytes, rows * self._sizes.num_entities * number)
         else:
             scored = torch.float64 if evaluate.precision == "float64" else torch.float32
-            codes = rows * width * (number + (scored.itemsize if scored != self._dtype else 0))
+            copies = {scored, *((DTYPES[evaluate.first_pass],) if evaluate.first_pass != "exact" else ())}
+            codes = rows * width * (number + sum(copy.itemsize for copy in copies - {self._dtype}))
             questions = 2 * self._sizes.num_ranked
             if evaluate.max_dev_triples and self._sizes.num_ranked == self._sizes.num_triples:
                 questions = 2 * evaluate.max_dev_triples

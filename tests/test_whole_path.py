@@ -89,6 +89,24 @@ def test_evaluate_repeats_the_figures_of_training_at_another_number_of_workers(w
     assert dev["protocol"]["split"] == "valid"
 
 
+def test_a_first_pass_changes_no_rank(world: Path) -> None:
+    folder = RunFolder(world / "runs" / "world")
+    ranks: list[Any] = []
+    for first_pass in ("exact", "float32"):
+        for part in folder.ranks("valid").glob("*"):
+            part.unlink()
+        overrides = ["evaluate.precision=float64", f"evaluate.first_pass={first_pass}"]
+        assert snag_dist.evaluate(folder.path, "valid", overrides=overrides)["protocol"]["score_dtype"] == "float64"
+        ranks.append(pq.read_table(folder.ranks("valid")))
+    assert ranks[0].equals(ranks[1])
+
+
+def test_a_first_pass_without_a_bound_is_refused(world: Path) -> None:
+    changes = ("method.scorer.norm=frobenius", "evaluate.precision=float64", "evaluate.first_pass=float32")
+    with pytest.raises(ConfigError, match=r"evaluate\.first_pass: expected a scorer with a bound .* got RotatE"):
+        snag_dist.train(recipe(world, "name=rootless", *changes))
+
+
 def test_the_same_recipe_gives_the_same_ranks(world: Path) -> None:
     first = json.loads(RunFolder(world / "runs" / "world").metrics("test").read_text())
     second = snag_dist.train(recipe(world, "name=again"))["again"]

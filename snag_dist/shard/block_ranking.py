@@ -72,7 +72,7 @@ class BlockRanker:
         return [slice(max(0, edge - start), min(edge + self.tile - start, num)) for edge in edges]
 
     def fetch(self, questions: Questions) -> Tensor:
-        """Codes (N, D) of the known entities, each asked of its owner once. A collective; the tensor is the caller's."""
+        """Codes (N, D) of the known entities, each asked of its owner once; the caller's to change. A collective."""
         entities, place = np.unique(questions.known, return_inverse=True)
         exchange = Exchange(self.group, self.partition)
         route = exchange.route(torch.from_numpy(entities))

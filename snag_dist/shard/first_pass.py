@@ -44,8 +44,8 @@ def find_rounding(scorer: Scorer, first_pass: torch.dtype) -> Rounding:
     if rounding is None or first_pass not in rounding.first_passes:
         name = str(first_pass).removeprefix("torch.")
         raise ConfigError(
-            f"evaluate.first_pass: expected a scorer with a bound on its rounding in {name}, got {type(scorer).__name__}"
-            f" as method.scorer sets it, which has none; set evaluate.first_pass to 'exact'"
+            f"evaluate.first_pass: expected a scorer with a bound on its rounding in {name}, got "
+            f"{type(scorer).__name__} as method.scorer sets it, which has none; set evaluate.first_pass to 'exact'"
         )
     return rounding
 

@@ -85,7 +85,9 @@ def _mix(wanted: _Wanted, rows: int, columns: int) -> Ids:
         tile, row, block, column = (
             int(part[number]) for part in (wanted.tile, wanted.row, wanted.block, wanted.column)
         )
-        free = ((tiles[:, row] < 0) | (tiles[:, row] == tile)) & ((blocks[:, column] < 0) | (blocks[:, column] == block))
+        free = ((tiles[:, row] < 0) | (tiles[:, row] == tile)) & (
+            (blocks[:, column] < 0) | (blocks[:, column] == block)
+        )
         call = int(free.argmax())
         if not free[call]:
             return own

@@ -88,9 +88,9 @@ class EvaluateConfig(Config):
     precision: Literal["float32", "float64"] = "float32"
     """Number format of scores; float64 takes twice to three times as long and makes ties exact."""
     first_pass: Literal["exact", "float32", "bfloat16"] = "exact"
-    """Of completion: a coarser format that all candidates are scored in first; near ties are scored again, and ranks are
-    the same. "float32" saves most of what `precision` float64 costs. "bfloat16" is for machines that multiply it faster
-    than float32, and for scores that are inner products. "exact" has no first pass."""
+    """Of completion: a coarser format that all candidates are scored in first; near ties are scored again, and ranks
+    are the same. "float32" saves much of what `precision` float64 costs. "bfloat16" is for scores that are inner
+    products, on machines that multiply it faster than float32. "exact" has no first pass."""
     max_dev_triples: int = Field(default=0, ge=0)
     """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
     k_csls: int = Field(default=3, ge=1)
@@ -100,8 +100,8 @@ class EvaluateConfig(Config):
     def _check_first_pass(self) -> Self:
         if self.first_pass == self.precision:
             raise ValueError(
-                f"first_pass: expected a coarser format than precision, got {self.first_pass!r} for both; set precision "
-                "to 'float64' or first_pass to 'exact'"
+                f"first_pass: expected a coarser format than precision, got {self.first_pass!r} for both; "
+                "set precision to 'float64' or first_pass to 'exact'"
             )
         return self
 
@@ -216,7 +216,7 @@ class Recipe(Config):
             raise ValueError(f"iterative: expected a method of alignment, got {self.method.kind!r}")
         if self.evaluate.first_pass != "exact" and self.task == "alignment":
             raise ValueError(
-                f"evaluate.first_pass: expected 'exact' with a method of alignment, which ranks by cosines in one pass, "
+                f"evaluate.first_pass: expected 'exact' with a method of alignment, which ranks in one pass, "
                 f"got {self.evaluate.first_pass!r}; leave it out"
             )
         adversary = isinstance(self.method, AdamfConfig) and self.method.adversary is not None

@@ -142,7 +142,7 @@ def test_nan_is_the_same_error(name: str, precision: str, first_pass: str) -> No
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(BOUNDED)))
 def test_a_scorer_without_a_bound_is_refused(name: str) -> None:
     kind = type(CONFIGS[name].build(WIDTH)).__name__
-    message = rf"evaluate.first_pass: expected .* rounding in float32, got {kind} .*; set evaluate.first_pass to 'exact'"
+    message = rf"evaluate.first_pass: expected .* in float32, got {kind} .*; set evaluate.first_pass to 'exact'"
     with pytest.raises(ConfigError, match=message):
         rank(draw_codes()["drawn"], make_task(name), "float64", "float32")
 
@@ -158,9 +158,10 @@ def test_single_scores_have_the_bits_of_whole_calls(name: str, dtype: torch.dtyp
     draw = torch.Generator().manual_seed(0)
     scorer = CONFIGS[name].build(WIDTH)
     queries, codes = (torch.randn(num, WIDTH, generator=draw, dtype=torch.float64).to(dtype) for num in (150, 230))
-    cuts = [slice(row, min(row + 64, 150)) for row in range(0, 150, 64)], [
-        slice(start, stop) for start, stop in ((0, 50), (50, 101), (101, 151), (151, 202), (202, 230))
-    ]
+    cuts = (
+        [slice(row, min(row + 64, 150)) for row in range(0, 150, 64)],
+        [slice(start, stop) for start, stop in ((0, 50), (50, 101), (101, 151), (151, 202), (202, 230))],
+    )
     whole = torch.empty(150, 230, dtype=dtype)
     with torch.no_grad():
         for rows in cuts[0]:
@@ -207,9 +208,14 @@ def rank_on_workers(group: Group) -> dict[str, Any]:
 @pytest.mark.distributed
 def test_counts_are_equal_at_every_number_of_workers() -> None:
     alone = rank_on_workers(Group())
-    assert "NaN" in alone["error"]
+    assert "NaN" in alone.pop("error")
     for key in [key for key in alone if f"{key} exact" in alone]:
         assert alone[key] == alone[f"{key} exact"]
     for size in (2, 4):
-        for worker in run_distributed(rank_on_workers, size):
+        workers = run_distributed(rank_on_workers, size)
+        # How many questions a block has, which the message counts, goes with the number of workers.
+        errors = {worker.pop("error") for worker in workers}
+        assert len(errors) == 1
+        assert "NaN" in errors.pop()
+        for worker in workers:
             assert worker == alone

@@ -26,6 +26,7 @@ import damage
 import emoji
 import exact_ranks
 import extraction
+import first_pass
 import modulus
 import overhead
 import parity
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "parity": parity.measure,
     "modulus": modulus.measure,
     "exact_ranks": exact_ranks.measure,
+    "first_pass": first_pass.measure,
     "step_throughput": step_throughput.measure,
     "overhead": overhead.measure,
     "extraction": extraction.measure,

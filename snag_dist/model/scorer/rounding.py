@@ -63,7 +63,7 @@ class ProductRounding(Rounding):
     def size(self, codes: Tensor) -> Tensor:
         """See `Rounding.size`: the Euclidean length."""
         # Squares of numbers below 2^-511 underflow.
-        return torch.linalg.vector_norm(codes.to(torch.float64), dim=1) + math.sqrt(self._width) * 2.0**-510
+        return codes.to(torch.float64).square().sum(1).sqrt() + math.sqrt(self._width) * 2.0**-510
 
     def error(self, sizes: Tensor, largest: float, dtype: torch.dtype) -> Tensor:
         """See `Rounding.error`."""

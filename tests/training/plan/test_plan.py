@@ -86,6 +86,15 @@ def test_float64_doubles_rows_and_codes() -> None:
     assert found["codes of all rows"] == (500 * 8 * (8 + 4) + 500 * 2 * 9, "host")
 
 
+def test_a_first_pass_keeps_codes_in_its_format() -> None:
+    double = {"precision": "float64", "first_pass": "float32"}
+    # Encoded in float32, which the first pass takes; scored in float64.
+    found = items(plan_memory(make(evaluate=double), SIZES))
+    assert found["codes of all rows"] == (500 * 8 * (4 + 8) + 500 * 2 * 5, "host")
+    found = items(plan_memory(make(evaluate={**double, "first_pass": "bfloat16"}), SIZES))
+    assert found["codes of all rows"] == (500 * 8 * (4 + 8 + 2) + 500 * 2 * 5, "host")
+
+
 def test_the_budget_bounds_the_scores() -> None:
     found = items(plan_memory(make(evaluate={"budget_bytes": 4000}), SIZES))
     assert found["scores of a block of queries"] == (4000, "host")

@@ -55,8 +55,8 @@ BAD = {
         r"evaluate: .*first_pass: expected a coarser format than precision, got 'float32' for both; set precision to",
     ),
     "first pass of an alignment": (
-        ["method.kind=snag_alignment", "evaluate.first_pass=bfloat16"],
-        r"evaluate\.first_pass: expected 'exact' with a method of alignment, .*got 'bfloat16'; leave it out",
+        ["method.kind=snag_alignment", "evaluate.precision=float64", "evaluate.first_pass=float32"],
+        r"evaluate\.first_pass: expected 'exact' with a method of alignment, .*got 'float32'; leave it out",
     ),
     "variant of shared data": (['variants={a={"ingest.seed"=1}}'], r"variant 'a' changes 'ingest\.seed', which all"),
 }

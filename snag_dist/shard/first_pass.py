@@ -163,29 +163,19 @@ class FirstPass:
     def _sort(
         self, questions: Questions, queries: Tensor, rough: Tensor, targets: Tensor, margins: _Margins
     ) -> _Sorted:
-        question, triples = questions.answers.queries(), questions.triples()
-        place, column = self.exact.on_device(question), self.exact.local(questions.answers.values)
+        place = self.exact.on_device(questions.answers.queries())
         better = torch.zeros(len(targets), dtype=torch.int64, device=rough.device)
+        given_up = _Sorted(better, better[:0], better[:0], given_up=True)
+        if not bool(margins.coarse.isfinite().all()):
+            return given_up
         left: list[tuple[Tensor, Tensor]] = [(better[:0], better[:0])]
         room = max(1024, rough.numel() * _UNDECIDED)
-        given_up = not bool(margins.coarse.isfinite().all())
-        for part in () if given_up else self.exact.parts(len(targets)):
-            truths = self.exact.truth.answers(triples[part], questions.find_tail[question[part]])
-            excluded = self.exact.local(truths.values)
-            others = [self.exact.on_device(index[excluded >= 0]) for index in (truths.queries(), excluded)]
-            own = np.flatnonzero(column[part] >= 0)
-            block = rough.index_select(0, place[part]).float()
-            low, high = _window(targets[part], margins.coarse[place[part]])
-            above, near = block > high, block >= low
-            near ^= above
-            for index in (others, [self.exact.on_device(index) for index in (own, column[part][own])]):
-                above[index[0], index[1]] = False
-                near[index[0], index[1]] = False
+        for part in self.exact.parts(len(targets)):
+            above, near = self._compare(questions, part, rough, targets, margins)
             better[part] = above.sum(dim=1, dtype=torch.int32)
             answer, candidate = near.nonzero(as_tuple=True)
-            given_up = len(answer) > max(1024, near.numel() * _NEAR)
-            if given_up:
-                break
+            if len(answer) > max(1024, near.numel() * _NEAR):
+                return given_up
             answer = answer + part.start
             away = self._score_in_double(queries, place[answer], candidate) - targets[answer]
             decided = away.abs() > margins.fine[place[answer]]
@@ -193,10 +183,29 @@ class FirstPass:
             left.append((answer[~decided], candidate[~decided]))
             room -= len(left[-1][0])
             if room < 0:
-                given_up = True
-                break
+                return given_up
         answers, candidates = (torch.cat(parts) for parts in zip(*left, strict=True))
-        return _Sorted(better, answers, candidates, given_up)
+        return _Sorted(better, answers, candidates, given_up=False)
+
+    def _compare(
+        self, questions: Questions, part: slice, rough: Tensor, targets: Tensor, margins: _Margins
+    ) -> tuple[Tensor, Tensor]:
+        # (q, E_local) bool each: above the right answer for certain, and near it; neither where a candidate does not
+        # count, which is known to be true or the right answer itself.
+        question = questions.answers.queries()[part]
+        truths = self.exact.truth.answers(questions.triples()[part], questions.find_tail[question])
+        excluded, own = (self.exact.local(rows) for rows in (truths.values, questions.answers.values[part]))
+        place = self.exact.on_device(question)
+        low, high = _window(targets[part], margins.coarse[place])
+        scores = rough.index_select(0, place).float()
+        above, near = scores > high, scores >= low
+        near ^= above
+        for query, column in ((truths.queries(), excluded), (np.arange(len(own)), own)):
+            here = column >= 0
+            index = self.exact.on_device(query[here]), self.exact.on_device(column[here])
+            above[index] = False
+            near[index] = False
+        return above, near
 
     def _score_in_double(self, queries: Tensor, question: Tensor, column: Tensor) -> Tensor:
         # (n,) float64 scores of single pairs.

@@ -87,10 +87,9 @@ class EvaluateConfig(Config):
     """Memory of a worker for scores."""
     precision: Literal["float32", "float64"] = "float32"
     """Number format of scores; float64 takes twice to three times as long and makes ties exact."""
-    first_pass: Literal["exact", "float32", "bfloat16"] = "exact"
-    """Of completion: a coarser format that all candidates are scored in first; near ties are scored again, and ranks
-    are the same. "float32" saves much of what `precision` float64 costs. "bfloat16" is for scores that are inner
-    products, on machines that multiply it faster than float32. "exact" has no first pass."""
+    first_pass: Literal["exact", "float32"] = "exact"
+    """Of completion: "float32" scores all candidates in it first, and near ties again in the float64 of `precision`:
+    the same ranks in little more than the time of float32. Not with the scorers that are Euclidean distances."""
     max_dev_triples: int = Field(default=0, ge=0)
     """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
     k_csls: int = Field(default=3, ge=1)

@@ -91,8 +91,9 @@ def test_a_first_pass_keeps_codes_in_its_format() -> None:
     # Encoded in float32, which the first pass takes; scored in float64.
     found = items(plan_memory(make(evaluate=double), SIZES))
     assert found["codes of all rows"] == (500 * 8 * (4 + 8) + 500 * 2 * 5, "host")
-    found = items(plan_memory(make(evaluate={**double, "first_pass": "bfloat16"}), SIZES))
-    assert found["codes of all rows"] == (500 * 8 * (4 + 8 + 2) + 500 * 2 * 5, "host")
+    train = {"engine": {"precision": "float64"}, "batch_size": 64}
+    found = items(plan_memory(make(evaluate=double, train=train), SIZES))
+    assert found["codes of all rows"] == (500 * 8 * (8 + 4) + 500 * 2 * 9, "host")
 
 
 def test_the_budget_bounds_the_scores() -> None:

@@ -5,7 +5,6 @@ The store is made in `<path>.partial` and renamed when it is whole; what is wron
 one line, and nothing is left behind.
 """
 
-import hashlib
 import importlib.metadata
 import logging
 import shutil
@@ -29,6 +28,7 @@ from snag_dist.kg.graph import COLUMNS
 from snag_dist.kg.repair import repair_splits
 from snag_dist.store.alignment_source import AlignmentConfig, write_pair
 from snag_dist.store.findings import Findings
+from snag_dist.store.fingerprint import fingerprint_graph
 from snag_dist.store.manifest import (
     StoreManifest,
     hash_sources,
@@ -38,7 +38,7 @@ from snag_dist.store.manifest import (
     write_json,
     write_manifest,
 )
-from snag_dist.store.opened import read_links, read_triples, rows_of_source_ids
+from snag_dist.store.opened import read_triples, rows_of_source_ids
 from snag_dist.store.pipeline import Progress, no_progress
 from snag_dist.store.remap import UNKNOWN, PartNames, to_rows
 from snag_dist.store.schema import (
@@ -185,7 +185,9 @@ def _write(config: IngestConfig, identity: str, folder: Path, progress: Progress
     write_json(folder / AUDIT, findings.model_dump(mode="json"))
     manifest = StoreManifest(
         format_version=FORMAT_VERSION,
-        fingerprint=_fingerprint(folder, config, source),
+        fingerprint=fingerprint_graph(
+            folder, seed=config.seed, virtual_shards=config.virtual_shards, splits=source.splits
+        ),
         identity=identity,
         seed=config.seed,
         virtual_shards=config.virtual_shards,
@@ -269,25 +271,3 @@ def _check_written(parts: list[Path], num_rows: int, explain: Any) -> None:
                 raise explain(written + unknown, column)
         written += table.num_rows
     assert written == num_rows, f"Ray Data wrote {written} of {num_rows} triples to {parts[0].parent}"
-
-
-def _fingerprint(folder: Path, config: IngestConfig, source: Source) -> str:
-    """Hash what a run depends on; names, licence and the bytes of Parquet are not part of it."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {config.seed} {config.virtual_shards}".encode())
-    keys = (
-        pq.read_table(folder / ENTITIES, columns=["key"])["key"],
-        pa.chunked_array([source.relations.keys]),
-    )
-    for column in keys:
-        digest.update(f"\n{len(column)} keys\n".encode())
-        for chunk in column.chunks:
-            for batch_start in range(0, len(chunk), 1 << 16):
-                digest.update("\x00".join(chunk.slice(batch_start, 1 << 16).to_pylist()).encode() + b"\x00")
-    for split in source.splits:
-        digest.update(f"\n{split}\n".encode())
-        for part in triple_parts(folder, split):
-            digest.update(read_triples([part]).astype("<i8", copy=False).tobytes())
-    if source.pair is not None:
-        digest.update(b"\nsides\n" + pq.read_table(folder / ENTITIES, columns=["graph"])["graph"].to_numpy().tobytes())
-        digest.update(b"\nlinks\n" + read_links(folder).astype("<i8", copy=False).tobytes())
-    return digest.hexdigest()

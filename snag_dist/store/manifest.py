@@ -20,6 +20,7 @@ import pydantic
 from snag_dist.config import Config
 from snag_dist.errors import DataError
 from snag_dist.names import is_plain, stays_inside
+from snag_dist.store.core_record import CoreRecord
 from snag_dist.store.schema import FORMAT_VERSION, MANIFEST, FeatureDtype
 
 _CHUNK_BYTES = 1 << 22
@@ -57,8 +58,10 @@ class StoreManifest(Config):
     """L of two graphs; a store of one graph has none."""
     source: str
     """The source in words: layout and place."""
+    core: CoreRecord | None = None
+    """What a k-core was cut out of; none where the store was ingested."""
     config: dict[str, Any]
-    """The ingest config, as a plain tree."""
+    """The ingest config, as a plain tree; of a core that of its parent."""
     licence: str
     """Licence of the data, as the user stated it."""
     audit: dict[str, Any]

@@ -52,15 +52,64 @@ def reuse_vectors(modality: Modality, store: Store, earlier: Store, name: str, d
             f"{earlier.feature_folder(name)}: expected vectors by {modality.encoder.record.name} as {dtype}, got "
             f"{manifest.encoder.name} as {manifest.dtype}; encode alike, or extract without --reuse"
         )
-    keys = store.entities()["key"].combine_chunks().take(pa.array(modality.rows))
-    found = pc.index_in(keys, value_set=earlier.entities()["key"].combine_chunks())
-    rows = found.cast(pa.int64()).fill_null(-1).to_numpy().copy()
-    present = FeatureRows.open(earlier, name, 0, earlier.num_entities).present
-    rows[(rows >= 0) & ~present[np.maximum(rows, 0)]] = -1
+    rows = rows_with_vectors(store, earlier, name)[modality.rows]
     _LOG.info("features/%s: %d vectors are taken from %s", name, int((rows >= 0).sum()), earlier.path)
     payload = pa.StructArray.from_arrays([pa.array(rows), modality.payload], ["earlier", "item"])
     spec = ReuseSpec(modality.encoder.spec, earlier.path, name)
     return replace(modality, payload=payload, encoder=replace(modality.encoder, spec=spec))
+
+
+def rows_with_vectors(store: Store, earlier: Store, name: str) -> NDArray[np.int64]:
+    """Return (E,) the row that each entity of a store has in an earlier one, joined by key.
+
+    Args:
+        store: whose entities are looked up.
+        earlier: the store with the vectors.
+        name: of the modality there.
+
+    Returns:
+        -1 where the earlier store has no such entity, or no vector of it.
+    """
+    keys, known = (one.entities()["key"].combine_chunks() for one in (store, earlier))
+    rows = pc.index_in(keys, value_set=known).cast(pa.int64()).fill_null(-1).to_numpy().copy()
+    present = FeatureRows.open(earlier, name, 0, earlier.num_entities).present
+    rows[(rows >= 0) & ~present[np.maximum(rows, 0)]] = -1
+    return rows
+
+
+@dataclass(frozen=True)
+class CopySpec:
+    """What an actor needs to copy vectors.
+
+    Attributes:
+        store: folder of the store with the vectors.
+        name: of the modality there.
+    """
+
+    store: Path
+    name: str
+
+    def load(self) -> ItemMaker:
+        """Map the vectors."""
+        return CopyMaker(self)
+
+
+class CopyMaker(ItemMaker):
+    """Copies vectors that are there."""
+
+    def __init__(self, spec: CopySpec) -> None:
+        store = open_store(spec.store)
+        self._features = FeatureRows.open(store, spec.name, 0, store.num_entities)
+        self._num_items = _num_items(store, spec.name)
+        self.width = self._features.width
+
+    def make(self, payload: pa.Array) -> Made:
+        """Return the vectors of n entities, given (n,) rows of the store that has them."""
+        rows = payload.to_numpy()
+        order = np.argsort(rows, kind="stable")
+        vectors = np.empty((len(rows), self.width), dtype=np.float32)
+        vectors[order] = self._features.gather(rows[order])[0]
+        return Made(vectors, self._num_items[rows].astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -86,9 +135,7 @@ class ReuseMaker(ItemMaker):
     """Copies vectors that are there, makes the others."""
 
     def __init__(self, spec: ReuseSpec) -> None:
-        store = open_store(spec.store)
-        self._features = FeatureRows.open(store, spec.name, 0, store.num_entities)
-        self._num_items = _num_items(store, spec.name)
+        self._copies = CopySpec(spec.store, spec.name).load()
         self._maker: VectorMaker | ItemMaker = spec.spec.load()
         self.width = self._maker.width
 
@@ -98,9 +145,8 @@ class ReuseMaker(ItemMaker):
         copied, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
         vectors = np.zeros((len(rows), self.width), dtype=np.float32)
         counts = np.zeros(len(rows), dtype=np.int64)
-        order = copied[np.argsort(rows[copied], kind="stable")]
-        vectors[order] = self._features.gather(rows[order])[0]
-        counts[order] = self._num_items[rows[order]]
+        there = self._copies.make(pa.array(rows[copied]))
+        vectors[copied], counts[copied] = there.vectors, there.counts
         if not len(new):
             return Made(vectors, counts)
         items = payload.field("item").take(pa.array(new))

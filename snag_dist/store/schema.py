@@ -14,6 +14,7 @@ features/<modality>/report.json            norms, near-constant columns, duplica
 features/<modality>/samples.parquet        a few entities as a person sees them
 features/<modality>/problems.parquet       items that gave no vector, by row, with the reason
 missing/<modality>-.../                    an overlay: who keeps a modality, and the statistics that follow
+cores/k-<k>/                               a store of its own: the k-core of this one
 audit.json                                 what the audit of the graph found
 """
 
@@ -32,6 +33,7 @@ SOURCE_IDS = "source_ids.parquet"
 TRIPLES = "triples"
 FEATURES = "features"
 MISSING = "missing"
+CORES = "cores"
 AUDIT = "audit.json"
 STATISTICS = "statistics.npz"
 PROBLEMS = "problems.parquet"

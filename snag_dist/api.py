@@ -21,6 +21,7 @@ from snag_dist.training.run_folder import RunFolder, write_json
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.outcome import Outcome
 from snag_dist.tune.rounds import check_placement, describe_workers
+from snag_dist.tune.strategy import RungConfig
 from snag_dist.tune.sweep import list_trials, run_sweep
 
 COVERAGE = "coverage.json"
@@ -242,13 +243,30 @@ def describe_sweep(sweep: Sweep) -> str:
     listed = list_trials(sweep)
     num = len(listed) or getattr(tune.search, "num", 0) * len(tune.seeds)
     points = [", ".join(f"{field}={value}" for field, value in point.items()) for point in sweep.points()]
+    rungs = tune.fidelity.rungs if tune.fidelity is not None else ()
     return "\n".join(
         [
             f"search: {tune.search.kind} over {', '.join(sweep.space)}",
             f"trials: {num}, {len(tune.seeds)} a setting, each of at most {sweep.budget} epochs"
             + ("" if tune.scheduler.kind == "none" else f", none stopped before epoch {sweep.grace_epochs}"),
+            *(_describe_rung(sweep, number, rung) for number, rung in enumerate(rungs)),
             *(f"tried first: {point}" for point in points),
             f"at a time: {tune.max_concurrent}, each {describe_workers(sweep.recipe.cluster)}",
             f"folder: {sweep.path}",
         ]
     )
+
+
+def _describe_rung(sweep: Sweep, number: int, rung: RungConfig) -> str:
+    if rung.k is None:
+        graph = "whole graph" if rung.share is None else f"smallest core with {rung.share:.0%} of the entities"
+    else:
+        graph = f"{rung.k}-core"
+    kept = "one setting goes on" if rung.keep == 1 else f"{rung.keep} settings go on"
+    fidelity = sweep.tune.fidelity
+    assert fidelity is not None
+    if fidelity.study:
+        kept = "all settings go on"
+    elif rung.keep is None:
+        kept = f"one setting in {fidelity.eta:g} goes on"
+    return f"rung {number + 1}: {graph}, {sweep.rung_epochs(rung.epochs)} epochs, {kept}"

@@ -8,7 +8,7 @@ alignment_source  two graphs and their links                  missing     who lo
 vocabulary        keys to ids                                 gather      features by row, from mapped arrays
 remap             ids to rows, in Ray Data's tasks            stream      triples to the workers
 ingest            source to store                             pipeline    how our Ray Data pipelines run
-fingerprint       what a run depends on, as one hash          core        the k-core of a store, as one of its own; core_record
+fingerprint       what a run depends on, as one hash          core        the k-core of a store (core_record)
 
 Features:
 media             where pictures and texts are: folders, Parquet, WebDataset; sentences is the tab-separated file

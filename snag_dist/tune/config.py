@@ -4,76 +4,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
-from snag_dist.config import Config, default_kind, read_recipe, validate
+from snag_dist.config import Config, read_recipe, validate
 from snag_dist.errors import ConfigError
 from snag_dist.training.recipe import TUNE_SECTION, Recipe, load_recipe
 from snag_dist.tune.space import PAPER_POINTS, PROBABILITY, RATIO, GridConfig, Parameter, draw_points, shipped_space
+from snag_dist.tune.strategy import (
+    AshaConfig,
+    FidelityConfig,
+    GridSearchConfig,
+    NoSchedulerConfig,
+    OptunaSearchConfig,
+    SchedulerConfig,
+    SearchConfig,
+)
 from snag_dist.tune.trial import Trial, base_tree
 
 _SHARED = ("store", "ingest", "features", "missing", "data", "name", "runs", "seed", "variants", "cluster", "evaluate")
-
-
-class GridSearchConfig(Config):
-    """Every combination of values."""
-
-    kind: Literal["grid"] = "grid"
-    """Tells the searches apart."""
-
-
-class RandomSearchConfig(Config):
-    """Independent draws."""
-
-    kind: Literal["random"] = "random"
-    """Tells the searches apart."""
-    num: int = Field(default=20, ge=1)
-    """Draws; raised later, the first ones stay what they are."""
-    seed: int = Field(default=0, ge=0)
-    """Of the draws."""
-
-
-class OptunaSearchConfig(Config):
-    """TPE of Optuna: draws that learn from the trials before them."""
-
-    kind: Literal["optuna"] = "optuna"
-    """Tells the searches apart."""
-    num: int = Field(default=20, ge=1)
-    """Settings tried, over all calls."""
-    seed: int = Field(default=0, ge=0)
-    """Of the draws."""
-    points: tuple[dict[str, Any], ...] | None = None
-    """Settings tried first, each dotted field to value; fields left out have the value of the recipe. Unset takes the
-    paper's of rho and epsilon, as far as they lie in the space."""
-
-
-SearchConfig = Annotated[
-    GridSearchConfig | RandomSearchConfig | OptunaSearchConfig, Field(discriminator="kind"), default_kind("grid")
-]
-
-
-class NoSchedulerConfig(Config):
-    """Every trial is trained to its end."""
-
-    kind: Literal["none"] = "none"
-    """Tells the schedulers apart."""
-
-
-class AshaConfig(Config):
-    """Asynchronous successive halving: at every rung the worse trials are stopped."""
-
-    kind: Literal["asha"] = "asha"
-    """Tells the schedulers apart."""
-    grace_epochs: int | None = Field(default=None, ge=1)
-    """Epochs that every trial gets; unset gives a third of the budget, and less is refused: noise slows the start, so
-    an earlier stop would favour rho = 0."""
-    reduction_factor: float = Field(default=2.0, gt=1.0)
-    """At a rung one trial in so many goes on; the next rung is so many times as far."""
-
-
-SchedulerConfig = Annotated[NoSchedulerConfig | AshaConfig, Field(discriminator="kind"), default_kind("none")]
 
 
 class TuneConfig(Config):
@@ -83,6 +33,8 @@ class TuneConfig(Config):
     """Which settings are tried."""
     scheduler: SchedulerConfig = NoSchedulerConfig()
     """Whether trials are stopped early."""
+    fidelity: FidelityConfig | None = None
+    """Whether settings are tried on smaller graphs for fewer epochs first; none trains all of them as they are."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Seeds of training; every setting is trained with each of them."""
     max_concurrent: int = Field(default=1, ge=1)
@@ -147,6 +99,10 @@ class Sweep:
         if not isinstance(asha, AshaConfig):
             return self.budget
         return asha.grace_epochs or math.ceil(self.budget / 3)
+
+    def rung_epochs(self, share: float) -> int:
+        """Return the epochs of a trial that gets a share of them, at least 1."""
+        return max(1, round(share * self.recipe.train.epochs))
 
     def trial(self, changes: dict[str, Any], seed: int) -> Trial:
         """Return the trial of a setting and a seed."""
@@ -226,6 +182,7 @@ def make_sweep(recipe: Recipe, section: dict[str, Any], place: str = "recipe") -
     _check_space(sweep)
     _check_search(sweep)
     _check_scheduler(sweep)
+    _check_fidelity(sweep)
     return sweep
 
 
@@ -291,3 +248,38 @@ def _check_scheduler(sweep: Sweep) -> None:
             "seeds of a setting would be stopped apart, and TPE told a mean over different budgets; keep one seed, or "
             "set tune.scheduler.kind=none"
         )
+
+
+def _check_fidelity(sweep: Sweep) -> None:
+    fidelity = sweep.tune.fidelity
+    if fidelity is None:
+        return
+    if sweep.recipe.task == "alignment":
+        raise ConfigError(
+            "tune.fidelity: expected a method of completion, got one of alignment: a core would draw its train and dev "
+            "links anew, among those that are test in the whole; remove it, or set tune.scheduler.kind=asha"
+        )
+    if sweep.tune.search.kind == "optuna":
+        raise ConfigError(
+            "tune.fidelity: expected search 'grid' or 'random', got 'optuna': it proposes a setting at a time, and a "
+            "rung compares all of them; set tune.search.kind=random"
+        )
+    if sweep.tune.scheduler.kind != "none":
+        raise ConfigError(
+            f"tune.fidelity: expected scheduler 'none', got {sweep.tune.scheduler.kind!r}: settings would be sorted "
+            "out twice; remove one of both"
+        )
+    if "train.epochs" in sweep.space:
+        raise ConfigError(
+            "tune.space: train.epochs: expected one budget under tune.fidelity, whose rungs have shares of it, got "
+            "several; remove it, or remove tune.fidelity"
+        )
+    least = math.ceil(sweep.budget / 3)
+    for number, rung in enumerate(fidelity.rungs):
+        epochs = sweep.rung_epochs(rung.epochs)
+        if epochs < least and not fidelity.study:
+            raise ConfigError(
+                f"tune.fidelity.rungs.{number}.epochs: expected at least {least} epochs, a third of the {sweep.budget} "
+                f"of a trial, got {rung.epochs:g}, which is {epochs}; noise slows the start, so fewer would favour "
+                "rho = 0: raise it, or set tune.fidelity.study=true, where rungs decide nothing"
+            )

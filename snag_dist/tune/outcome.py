@@ -1,61 +1,18 @@
 """What a sweep found: settings over their seeds, the winner on dev, and what it is compared with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import Any
 
 from snag_dist.model.noise import GaussianNoiseConfig, NoNoiseConfig
 from snag_dist.training.recipe import Recipe
+from snag_dist.tune.prediction import Prediction
+from snag_dist.tune.setting import Setting
 from snag_dist.tune.space import NOISE, PROBABILITY, RATIO
-from snag_dist.tune.trial import TrialRecord, name_setting
+from snag_dist.tune.trial import TrialRecord
 
 NOISE_OFF: Mapping[str, Any] = {f"{NOISE}.kind": "none"}
 """Changes that switch GMNM off."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The trials of one setting, by seed.
-
-    Attributes:
-        changes: dotted field to value.
-        trials: ascending by seed.
-    """
-
-    changes: Mapping[str, Any]
-    trials: tuple[TrialRecord, ...]
-
-    @property
-    def name(self) -> str:
-        """As its run folders begin."""
-        return name_setting(self.changes)
-
-    @property
-    def figures(self) -> tuple[float, ...]:
-        """Best dev MRR of every seed that has one."""
-        return tuple(trial.best for trial in self.trials if trial.best is not None)
-
-    @property
-    def mean(self) -> float | None:
-        """Of the figures; None without any."""
-        return fmean(self.figures) if self.figures else None
-
-    @property
-    def error(self) -> float | None:
-        """Standard error of the mean over seeds; None with fewer than two."""
-        return stdev(self.figures) / len(self.figures) ** 0.5 if len(self.figures) > 1 else None
-
-    @property
-    def num_complete(self) -> int:
-        """Seeds that were trained to their end."""
-        return sum(trial.is_complete for trial in self.trials)
-
-    @property
-    def state(self) -> str:
-        """How far it is, in a word or two: "trained", or the states that its seeds are in."""
-        states = {"trained" if trial.is_complete else trial.state for trial in self.trials}
-        return ", ".join(sorted(states))
 
 
 @dataclass(frozen=True)
@@ -86,6 +43,7 @@ class Outcome:
         noise_off: the winner without GMNM, where the method has noise; may be the winner itself.
         scores: on test, of the winner first, then of noise_off; empty before the end.
         budget: epochs of a trial that is trained to its end.
+        prediction: how well rungs predicted one another; None without rungs.
     """
 
     name: str
@@ -95,6 +53,7 @@ class Outcome:
     noise_off: Setting | None
     scores: tuple[TestScore, ...]
     budget: int
+    prediction: Prediction | None = None
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -108,15 +67,6 @@ class Outcome:
         found = {field for setting in self.settings for field in setting.changes}
         first = (PROBABILITY, RATIO)
         return sorted(found, key=lambda it: (first.index(it) if it in first else 3 - is_of_noise(it), it))
-
-
-def group_trials(records: Iterable[TrialRecord]) -> list[Setting]:
-    """Group trials by setting, the best mean on dev first, those without a figure last."""
-    groups: dict[str, list[TrialRecord]] = {}
-    for record in records:
-        groups.setdefault(name_setting(record.changes), []).append(record)
-    settings = [Setting(group[0].changes, tuple(sorted(group, key=lambda it: it.seed))) for group in groups.values()]
-    return sorted(settings, key=lambda setting: (setting.mean is None, -(setting.mean or 0.0), setting.name))
 
 
 def choose_winner(settings: Sequence[Setting]) -> Setting | None:

@@ -1,13 +1,17 @@
 """The report of a sweep: CSV, pictures, and one HTML page that needs nothing else."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from snag_dist.evaluation.page import embed_picture, lay_out_page
 from snag_dist.tune.outcome import Outcome
 from snag_dist.tune.plots import draw_plots
+from snag_dist.tune.prediction import Prediction
+from snag_dist.tune.rank_plot import draw_ranks
+from snag_dist.tune.rung_table import HEADINGS, rung_rows
 from snag_dist.tune.table import (
     describe_outcome,
     figure_cells,
@@ -26,19 +30,22 @@ _NOTE = (
 
 
 def write_report(outcome: Outcome, folder: Path) -> list[Path]:
-    """Write `index.html`, `settings.csv`, `trials.csv` and every picture into a folder.
+    """Write `index.html`, `settings.csv`, `trials.csv`, with rungs `rungs.json`, and every picture into a folder.
 
     Returns:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots = draw_plots(outcome)
+    prediction = outcome.prediction
+    plots = draw_plots(outcome) | ({} if prediction is None else draw_ranks(prediction))
     files: dict[str, bytes] = {
         PAGE: to_html(outcome, plots).encode(),
         "settings.csv": settings_to_csv(outcome).encode(),
         "trials.csv": trials_to_csv(outcome).encode(),
         **{f"{_file_name(title)}.png": png for title, png in plots.items()},
     }
+    if prediction is not None:
+        files["rungs.json"] = (json.dumps(prediction.model_dump(mode="json"), indent=1) + "\n").encode()
     written: list[Path] = []
     for name, content in files.items():
         partial = folder / f"{name}.partial"
@@ -60,6 +67,8 @@ def to_html(outcome: Outcome, plots: dict[str, bytes]) -> str:
     """
     found = "".join(f"<li>{escape(line)}</li>" for line in describe_outcome(outcome).splitlines())
     body = [f"<ul>{found}</ul>", *(embed_picture(title, png) for title, png in plots.items())]
+    if outcome.prediction is not None:
+        body += _rungs(outcome.prediction)
     body += [*_table(outcome), *_failures(outcome)]
     return lay_out_page(f"Sweep {outcome.name}", _NOTE, body)
 
@@ -68,7 +77,7 @@ def _table(outcome: Outcome) -> Iterator[str]:
     names = name_fields(outcome)
     headings = [*names.values(), "dev MRR", "seeds", "epochs", "state", "test MRR"]
     yield f"<h2>Settings ({len(outcome.settings)}, best on dev first)</h2>"
-    yield f'<div class="wide"><table><thead><tr>{_cells(headings, "th")}</tr></thead><tbody>'
+    yield _head(headings)
     for setting in outcome.settings:
         cells = [*(write_value(setting.changes.get(field)) for field in names), *figure_cells(outcome, setting)]
         is_winner = outcome.winner is not None and setting.name == outcome.winner.name
@@ -76,7 +85,19 @@ def _table(outcome: Outcome) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-def _cells(texts: list[str], tag: str, *, bold: bool = False) -> str:
+def _rungs(prediction: Prediction) -> Iterator[str]:
+    yield f"<h2>Rungs ({len(prediction.rungs)}, cheapest first; tau-b over the n settings on both)</h2>"
+    yield _head(HEADINGS)
+    for row in rung_rows(prediction):
+        yield f"<tr>{_cells(row, 'td')}</tr>"
+    yield "</tbody></table></div>"
+
+
+def _head(headings: Sequence[str]) -> str:
+    return f'<div class="wide"><table><thead><tr>{_cells(headings, "th")}</tr></thead><tbody>'
+
+
+def _cells(texts: Sequence[str], tag: str, *, bold: bool = False) -> str:
     opening, closing = ("<b>", "</b>") if bold else ("", "")
     return "".join(f"<{tag}>{opening}{escape(text)}{closing}</{tag}>" for text in texts)
 

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from snag_dist.evaluation.plot_style import GRID, INK, PALETTE, clean, new_canvas, to_png
-from snag_dist.tune.outcome import NOISE_OFF, Outcome, Setting, is_of_noise
+from snag_dist.tune.outcome import NOISE_OFF, Outcome, is_of_noise
+from snag_dist.tune.setting import Setting
 from snag_dist.tune.space import PROBABILITY, RATIO
 from snag_dist.tune.table import name_fields, write_share, write_value
 

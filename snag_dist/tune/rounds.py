@@ -21,9 +21,10 @@ from ray.tune.search import Searcher
 from snag_dist.errors import Interrupted, ResourceError, find_user_error
 from snag_dist.training.launch import check_resources, launch
 from snag_dist.training.recipe import ClusterConfig
-from snag_dist.tune.config import AshaConfig, Sweep
+from snag_dist.tune.config import Sweep
 from snag_dist.tune.search import METRIC
-from snag_dist.tune.trial import Trial, base_tree, read_trial
+from snag_dist.tune.strategy import AshaConfig
+from snag_dist.tune.trial import Trial, base_tree, read_trial, read_trials
 
 logger = logging.getLogger("snag_dist")
 
@@ -57,18 +58,21 @@ class Rounds:
             self._finish(latest[0])
 
     def run_listed(self, trials: Sequence[Trial], *, to_the_end: bool = False) -> None:
-        """Run a new round of trials that are known beforehand; without trials, none.
+        """Run a new round of trials that are known beforehand; without one that is not over yet, none.
 
         Args:
-            trials: to be done.
+            trials: to be done; those that are over are passed over.
             to_the_end: the scheduler stops none of them.
         """
-        if trials:
-            listed = [
-                {"changes": dict(trial.changes), "seed": trial.seed, "compared": trial.compared} for trial in trials
-            ]
+        over = {record.name for record in read_trials(self.sweep.trials) if record.is_over}
+        listed = [
+            {"changes": dict(trial.changes), "seed": trial.seed, "compared": trial.compared}
+            for trial in trials
+            if trial.name not in over
+        ]
+        if listed:
             space = {"trial": tune.grid_search(listed)}
-            self._run(space, len(trials), num_samples=1, scheduler=None if to_the_end else self._scheduler())
+            self._run(space, len(listed), num_samples=1, scheduler=None if to_the_end else self._scheduler())
 
     def run_proposed(self, search: Searcher, num_trials: int) -> None:
         """Run a new round of trials that a search proposes, at most so many."""

@@ -14,8 +14,9 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from snag_dist.errors import ConfigError
-from snag_dist.tune.config import OptunaSearchConfig, Sweep
+from snag_dist.tune.config import Sweep
 from snag_dist.tune.space import to_plain
+from snag_dist.tune.strategy import OptunaSearchConfig
 
 METRIC = "best_dev_mrr"
 """What trials are compared by: the highest dev MRR so far."""

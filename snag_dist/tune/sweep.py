@@ -2,6 +2,8 @@
 
 sweep.json     the recipe that all trials share, but for the fields of the space
 trials/        a run folder a trial
+ladder.json    with rungs: the graph and the epochs of each
+rungs/         with rungs: trials/ and ray/ of each but the last, whose trials are those above
 ray/           what Ray Tune keeps of its own, an experiment a round
 best.toml      the winner, as a recipe for jobs/train.py
 report/        trials.csv, settings.csv, plots, index.html
@@ -17,22 +19,24 @@ from snag_dist.store.stream import choose_residency
 from snag_dist.training.launch import launch
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder, read_json, write_json
-from snag_dist.tune.config import GridSearchConfig, OptunaSearchConfig, RandomSearchConfig, Sweep
+from snag_dist.tune.config import Sweep
+from snag_dist.tune.ladder import build_ladder, climb, read_ladder
 from snag_dist.tune.outcome import (
     Outcome,
-    Setting,
     TestScore,
     choose_winner,
-    group_trials,
     has_noise,
     is_noise_off,
     is_of_noise,
     without_noise,
 )
 from snag_dist.tune.page import write_report
+from snag_dist.tune.prediction import predict
 from snag_dist.tune.rounds import Rounds, check_placement
 from snag_dist.tune.search import make_tpe
+from snag_dist.tune.setting import Setting, group_trials
 from snag_dist.tune.space import Changes, draw_points, expand_grid
+from snag_dist.tune.strategy import GridSearchConfig, OptunaSearchConfig, RandomSearchConfig
 from snag_dist.tune.toml import to_toml
 from snag_dist.tune.trial import Trial, TrialRecord, base_tree, read_trials
 
@@ -59,7 +63,10 @@ def run_sweep(sweep: Sweep) -> Outcome:
     check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
     rounds = Rounds(sweep)
     rounds.go_on()
-    _search(sweep, rounds)
+    if sweep.tune.fidelity is None:
+        _search(sweep, rounds)
+    else:
+        climb(sweep, build_ladder(sweep, store), list_trials(sweep))
     winner = choose_winner(_searched(sweep))
     if winner is None:
         write_report(read_outcome(sweep), sweep.report)
@@ -87,7 +94,7 @@ def _claim(sweep: Sweep) -> None:
     if file.is_file() and read_json(file) != shared:
         raise ConfigError(
             f"{sweep.path}: name {sweep.recipe.name!r} is already used by a sweep around another recipe; choose "
-            "another with --run NAME, or remove the folder; search, space, seeds and scheduler may change"
+            "another with --run NAME, or remove the folder; search, space, seeds, scheduler and fidelity may change"
         )
     write_json(file, shared)
 
@@ -95,10 +102,10 @@ def _claim(sweep: Sweep) -> None:
 def _search(sweep: Sweep, rounds: Rounds) -> None:
     search = sweep.tune.search
     if not isinstance(search, OptunaSearchConfig):
-        rounds.run_listed(_not_over(sweep, list_trials(sweep)))
+        rounds.run_listed(list_trials(sweep))
         return
     known = [setting.changes for setting in _searched(sweep)]
-    rounds.run_listed(_not_over(sweep, [sweep.trial(dict(it), seed) for it in known for seed in sweep.tune.seeds]))
+    rounds.run_listed([sweep.trial(dict(it), seed) for it in known for seed in sweep.tune.seeds])
     settings = [it for it in _searched(sweep) if it.changes.keys() == sweep.space.keys()]
     wanted = min(search.num, math.prod(parameter.size for parameter in sweep.space.values()))
     if len(settings) < wanted:
@@ -119,11 +126,6 @@ def list_trials(sweep: Sweep) -> list[Trial]:
     return list({trial.name: trial for trial in trials}.values())
 
 
-def _not_over(sweep: Sweep, trials: list[Trial]) -> list[Trial]:
-    over = {record.name for record in read_trials(sweep.trials) if record.is_over}
-    return [trial for trial in trials if trial.name not in over]
-
-
 def _searched(sweep: Sweep) -> list[Setting]:
     return group_trials(record for record in read_trials(sweep.trials) if not record.compared)
 
@@ -137,7 +139,7 @@ def _compared(sweep: Sweep, rounds: Rounds, winner: Setting) -> list[Setting]:
         changes = without_noise(winner.changes)
         base, runs = base_tree(sweep.recipe), str(sweep.trials)
         trials = [Trial(base, runs, changes, trial.seed, compared=True) for trial in winner.trials if trial.is_complete]
-        rounds.run_listed(_not_over(sweep, trials), to_the_end=True)
+        rounds.run_listed(trials, to_the_end=True)
         found = _find_noise_off(sweep, winner)
     return [winner] if found is None or found.name == winner.name else [winner, found]
 
@@ -196,6 +198,7 @@ def read_outcome(sweep: Sweep) -> Outcome:
         noise_off = winner if is_off else _find_noise_off(sweep, winner)
     compared = {it.name: it for it in (winner, noise_off) if it is not None}
     scores = (_read_score(sweep.trials, setting) for setting in compared.values())
+    ladder = read_ladder(sweep)
     return Outcome(
         name=sweep.recipe.name,
         task=sweep.recipe.task,
@@ -204,6 +207,7 @@ def read_outcome(sweep: Sweep) -> Outcome:
         noise_off=noise_off,
         scores=tuple(score for score in scores if score.mrr),
         budget=sweep.budget,
+        prediction=None if ladder is None else predict(sweep, ladder),
     )
 
 

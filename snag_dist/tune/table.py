@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from snag_dist.tune.outcome import Outcome, Setting, TestScore, is_of_noise
+from snag_dist.tune.outcome import Outcome, TestScore, is_of_noise
+from snag_dist.tune.rung_table import describe_prediction
+from snag_dist.tune.setting import Setting
 from snag_dist.tune.space import NOISE
 from snag_dist.tune.trial import short_names
 
@@ -97,11 +99,13 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def describe_outcome(outcome: Outcome) -> str:
-    """Say in a few lines what the sweep found, and whether GMNM helps."""
-    if outcome.winner is None:
-        return "no trial was trained to its end"
+    """Say in a few lines what the sweep found, whether GMNM helps, and whether its cheap rungs could be trusted."""
+    found = ["no trial was trained to its end"] if outcome.winner is None else _describe_winner(outcome, outcome.winner)
+    return "\n".join(found + ([] if outcome.prediction is None else describe_prediction(outcome.prediction)))
+
+
+def _describe_winner(outcome: Outcome, winner: Setting) -> list[str]:
     names = name_fields(outcome)
-    winner = outcome.winner
     words = ", ".join(
         f"{names[field]} {write_value(winner.changes[field])}" for field in names if field in winner.changes
     )
@@ -109,10 +113,9 @@ def describe_outcome(outcome: Outcome) -> str:
     if outcome.noise_off is not None and outcome.noise_off.name == winner.name:
         lines.append("the winner has no GMNM: no setting with noise was better on dev")
         lines += [f"test MRR {write_figure(fmean(score.mrr), standard_error(score.mrr))}" for score in outcome.scores]
-        return "\n".join(lines)
-    if len(outcome.scores) == 2:
+    elif len(outcome.scores) == 2:
         lines.append(_compare(*outcome.scores))
-    return "\n".join(lines)
+    return lines
 
 
 def _compare(winner: TestScore, off: TestScore) -> str:

@@ -1,20 +1,20 @@
 """The k-core of a store is a store: the graph that ingest would make of it alone, with the vectors of who is left."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from snag_dist.errors import ConfigError, DataError
-from snag_dist.store import core as cores
+from snag_dist.store.array_features import ArrayConfig
 from snag_dist.store.core import core_of_degree, core_of_share
 from snag_dist.store.extract import ExtractOptions, extract
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.ingest import IngestConfig, ingest
 from snag_dist.store.missing import MissingConfig, make_overlays
 from snag_dist.store.opened import Store, open_store
+from snag_dist.store.schema import CORES
 from snag_dist.store.sources import TsvConfig
 from snag_dist.store.world_features import WorldPixelsConfig
 
@@ -99,15 +99,15 @@ def test_every_entity_of_a_core_keeps_k_triples_and_the_vectors_it_had(store: St
         rows = FeatureRows.open(core, modality, 0, core.num_entities)
         kept = np.array([vector for vector in after.values() if vector is not None])
         assert len(kept) == core.feature(modality).num_present
-        np.testing.assert_allclose(rows.mean, kept.mean(axis=0), rtol=1e-10)
-        np.testing.assert_allclose(rows.std, kept.std(axis=0, ddof=1), rtol=1e-10)
+        np.testing.assert_allclose(rows.mean, kept.mean(axis=0), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(rows.std, kept.std(axis=0, ddof=1), rtol=1e-10, atol=1e-12)
     assert None in by_key(core, "vision").values()
     assert core.feature("text").encoder == store.feature("text").encoder
     core.verify()
     make_overlays(core, {"vision": MissingConfig(ratio=0.4)})
 
 
-def test_a_core_is_kept_and_gets_what_the_store_has_got_since(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_core_is_kept_and_gets_what_the_store_has_got_since(store: Store) -> None:
     core = core_of_degree(store, 3)
     written = {path: path.stat().st_mtime_ns for path in core.path.rglob("*") if path.is_file()}
     assert core_of_degree(store, 3) == core
@@ -122,33 +122,37 @@ def test_a_core_is_kept_and_gets_what_the_store_has_got_since(store: Store, capl
     assert core_of_degree(store, 3).fingerprint == core.fingerprint
 
 
-def test_a_core_is_there_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_core_is_there_whole_or_not_at_all(store: Store) -> None:
     shutil.rmtree(store.feature_folder("vision") / "hot")
     with pytest.raises(DataError, match=r"features/vision/hot/.*expected \d+ bytes, found none"):
         core_of_degree(store, 3)
-    assert list((store.path / cores.CORES).iterdir()) == []
+    assert list((store.path / CORES).iterdir()) == []
 
 
-@pytest.mark.parametrize("make", [lambda store: core_of_degree(store, 99), lambda store: core_of_degree(store, 3)])
-def test_what_has_no_core_is_told(make: Callable[[Store], Store], letter_store: Store) -> None:
+def test_a_core_that_nobody_is_in_is_told(letter_store: Store) -> None:
     # The triangle a, b, c is the deepest core of the letters.
+    assert sorted(core_of_degree(letter_store, 2).entities()["key"].to_pylist()) == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match=r"letters_store: expected k of at most 2, the deepest core, got 3; lower k$"):
+        core_of_degree(letter_store, 3)
+
+
+def test_a_share_that_only_the_whole_has_is_the_store_itself(tmp_path: Path, local_ray: None) -> None:
+    lonely = {"train": ["a likes b", "z likes z"], "valid": ["a likes z"], "test": ["b likes z"]}
+    whole = ingest_lines(tmp_path / "lonely", lonely)
+    assert core_of_share(whole, 1.0) is whole
+    assert core_of_share(whole, 0.6).num_entities == 2
+
+
+def test_a_modality_that_nobody_in_the_core_has_is_told(letter_store: Store, tmp_path: Path) -> None:
+    vectors = np.zeros((6, 2), dtype=np.float32)
+    vectors[3] = 1.0
+    np.save(tmp_path / "x.npy", vectors)
+    extract({"x": ArrayConfig(path=tmp_path / "x.npy", zero_is_missing=True)}, letter_store.path)
     with pytest.raises(
-        ConfigError, match=r"letters_store: expected k of at most 2, the deepest core, got \d+; lower k$"
+        DataError, match=r"features/x: expected entities of the core that have it, found none of 3; take"
     ):
-        make(letter_store)
-
-
-def test_a_share_that_no_core_has_is_the_store_itself(letter_store: Store) -> None:
-    assert core_of_share(letter_store, 1.0).manifest.core is not None
-    whole = core_of_degree(letter_store, 1)
-    assert whole.num_entities == 6
-
-
-def test_a_modality_that_nobody_in_the_core_has_is_told(store: Store) -> None:
-    features = FeatureRows.open(store, "vision", 0, store.num_entities)
-    assert not features.present.all()
-    without = store.path / "features" / "vision" / "hot"
-    assert without.is_dir()
+        core_of_degree(letter_store, 2)
+    assert core_of_degree(letter_store, 1).feature("x").num_present == 1
 
 
 def test_two_graphs_have_no_core(pair_store: Store) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 import snag_dist
 from snag_dist.errors import ConfigError, ResourceError
+from snag_dist.store.opened import open_store
 from snag_dist.training.recipe import load_recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.tune.config import Sweep, load_sweep
+from snag_dist.tune.ladder import read_ladder, read_rung
 from snag_dist.tune.space import PROBABILITY, RATIO
 from snag_dist.tune.trial import read_trials
 
@@ -74,3 +76,45 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
 
     with pytest.raises(ConfigError, match=r"world-sweep: name 'world-sweep' is already used by a sweep around another"):
         snag_dist.search(tiny(tmp_path, "train.epochs=3"))
+
+
+def test_rungs_train_all_settings_on_a_core_and_the_best_on_the_whole(tmp_path: Path) -> None:
+    def rungs(**choices: object) -> Sweep:
+        others = "".join(f",{name}={json.dumps(value)}" for name, value in choices.items())
+        return tiny(tmp_path, f"tune.fidelity={{rungs=[{{share=0.5,epochs=0.5,keep=1}}]{others}}}")
+
+    sweep = rungs()
+    outcome = snag_dist.search(sweep)
+    ladder = read_ladder(sweep)
+    assert ladder is not None
+    cheap, whole = ladder.rungs
+    core, store = open_store(cheap.store), open_store(sweep.recipe.store)
+    assert core.manifest.core is not None
+    assert core.manifest.core.parent_fingerprint == store.fingerprint
+    assert cheap.num_triples == core.manifest.num_triples["train"] < whole.num_triples
+    on_core, on_whole = read_rung(sweep, cheap), read_rung(sweep, whole)
+    assert [(record.epochs, record.is_complete) for record in on_core] == [(1, True)] * 2
+    folder = RunFolder(sweep.path / "rungs" / cheap.name / "trials" / on_core[0].name)
+    assert folder.read_status()["store_fingerprint"] == core.fingerprint
+    # The better one on the core goes on, is trained anew, and wins, since nothing else is compared with it.
+    best = max(on_core, key=lambda record: record.best or 0.0)
+    assert [(record.name, record.epochs) for record in on_whole] == [(best.name, 2)]
+    assert outcome.winner is not None
+    assert outcome.winner.trials[0].name == best.name
+    found = outcome.prediction
+    assert found is not None
+    assert found.triples_seen == 2 * cheap.num_triples + 2 * whole.num_triples
+    assert found.grid_triples == 2 * 2 * whole.num_triples
+    assert json.loads((sweep.report / "rungs.json").read_text())["num_settings"] == 2
+
+    # Called again it trains nothing; as a study it trains on the whole what did not go on, and nothing else.
+    logs = {path: path.read_bytes() for path in sweep.path.rglob("log.jsonl")}
+    assert snag_dist.search(sweep) == outcome
+    assert {path: path.read_bytes() for path in sweep.path.rglob("log.jsonl")} == logs
+    studied = snag_dist.search(rungs(study=True)).prediction
+    assert studied is not None
+    assert studied.rungs[0].with_whole is not None
+    assert (studied.rungs[0].with_whole.num_settings, abs(studied.rungs[0].with_whole.tau or 0)) == (2, 1.0)
+    assert studied.halving is not None
+    assert {path: path.read_bytes() for path in logs} == logs
+    assert len(list(sweep.path.rglob("log.jsonl"))) <= len(logs) + 1

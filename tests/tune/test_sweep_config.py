@@ -52,6 +52,32 @@ BAD = {
         [*WIDE, "tune.search.kind=optuna", "tune.scheduler.kind=asha"],
         r"tune\.seeds: expected one seed under search 'optuna' with scheduler 'asha', got 2",
     ),
+    "share and k": (
+        ["tune.fidelity={rungs=[{share=0.5,k=3,epochs=0.5}]}"],
+        r"tune\.fidelity\.rungs\.0: .*expected share or k, got both; remove one",
+    ),
+    "rung as dear as the whole": (
+        ["tune.fidelity={rungs=[{epochs=1.0}]}"],
+        r"tune\.fidelity\.rungs\.0: .*expected a smaller graph or fewer epochs, got the whole",
+    ),
+    "no rung": (["tune.fidelity={rungs=[]}"], r"tune\.fidelity\.rungs: .*at least 1 item"),
+    "too few epochs on a rung": (
+        ["tune.fidelity={rungs=[{k=2,epochs=0.35},{k=2,epochs=0.3}]}"],
+        r"tune\.fidelity\.rungs\.1\.epochs: expected at least 14 epochs, a third of the 40 of a trial, got 0\.3, which "
+        r"is 12; noise slows the start, so fewer would favour rho = 0: raise it, or set tune\.fidelity\.study=true",
+    ),
+    "rungs and a scheduler": (
+        ["tune.fidelity={rungs=[{k=2,epochs=0.5}]}", "tune.scheduler.kind=asha"],
+        r"tune\.fidelity: expected scheduler 'none', got 'asha': settings would be sorted out twice",
+    ),
+    "rungs and TPE": (
+        [*WIDE, "tune.fidelity={rungs=[{k=2,epochs=0.5}]}", "tune.search.kind=optuna"],
+        r"tune\.fidelity: expected search 'grid' or 'random', got 'optuna': .*set tune\.search\.kind=random",
+    ),
+    "rungs and several budgets": (
+        ["tune.fidelity={rungs=[{k=2,epochs=0.5}]}", 'tune.space={"train.epochs"={kind="grid",values=[20,40]}}'],
+        r"tune\.space: train\.epochs: expected one budget under tune\.fidelity",
+    ),
     "no noise to search": (
         [*WIDE, "method.noise.kind=none"],
         r"tune\.space: expected parameters, got none, .*method 'snag' has switched off",
@@ -100,3 +126,22 @@ def test_tpe_begins_with_the_papers_points_as_far_as_they_are_in_the_space() -> 
     field = '={kind="uniform",low=0.1,high=0.5}'
     narrow = load_sweep(SWEEP, [tpe, f'tune.space={{"{PROBABILITY}"{field},"{RATIO}"{field}}}']).points()
     assert narrow == [{PROBABILITY: 0.4, RATIO: 0.4}, {PROBABILITY: 0.5, RATIO: 0.2}]
+
+
+def test_rungs_are_for_completion() -> None:
+    with pytest.raises(ConfigError, match=r"tune\.fidelity: expected a method of completion, got one of alignment: "):
+        load_sweep(RECIPES / "zh_en.toml", ["tune.fidelity={rungs=[{k=2,epochs=0.5}]}"])
+
+
+def test_a_study_may_have_rungs_of_any_length() -> None:
+    sweep = load_sweep(SWEEP, ["tune.fidelity={study=true,rungs=[{k=2,epochs=0.01}]}"])
+    assert sweep.rung_epochs(0.01) == 1
+
+
+def test_how_many_settings_go_on() -> None:
+    fidelity = load_sweep(
+        SWEEP, ["tune.fidelity={eta=3.0,rungs=[{k=2,epochs=0.5},{k=2,epochs=0.6,keep=5}]}"]
+    ).tune.fidelity
+    assert fidelity is not None
+    assert [fidelity.num_kept(0, num) for num in (12, 10, 2, 1)] == [4, 4, 1, 1]
+    assert [fidelity.num_kept(1, num) for num in (12, 4)] == [5, 4]

@@ -12,8 +12,9 @@ import pytest
 from recorded_trials import record_sweep, record_test, record_trial
 
 from snag_dist.tune.config import Sweep, load_sweep
-from snag_dist.tune.outcome import choose_winner, group_trials
+from snag_dist.tune.outcome import choose_winner
 from snag_dist.tune.page import write_report
+from snag_dist.tune.setting import group_trials
 from snag_dist.tune.space import PROBABILITY, RATIO
 from snag_dist.tune.sweep import list_trials, read_outcome
 from snag_dist.tune.table import describe_outcome, settings_to_csv, table_of_settings, trials_to_csv

@@ -129,7 +129,7 @@ def read_ladder(sweep: Sweep) -> Ladder | None:
     file = sweep.path / LADDER_FILE
     if sweep.tune.fidelity is None or not file.is_file():
         return None
-    return Ladder.model_validate(read_json(file))
+    return validate(Ladder, read_json(file), str(file))
 
 
 def sweep_of(sweep: Sweep, rung: Rung) -> Sweep:

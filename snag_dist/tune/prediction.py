@@ -6,6 +6,7 @@ Source: Kendall, "The treatment of ties in ranking problems" (Biometrika, 1945):
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from scipy.stats import kendalltau
 
@@ -88,7 +89,7 @@ def agree(one: Mapping[str, float], other: Mapping[str, float]) -> Agreement:
     shared = [name for name in one if name in other]
     if len(shared) < 2:
         return Agreement(num_settings=len(shared), tau=None, p_value=None)
-    found = kendalltau([one[name] for name in shared], [other[name] for name in shared], variant="b")
+    found: Any = kendalltau([one[name] for name in shared], [other[name] for name in shared], variant="b")
     tau, p_value = float(found.statistic), float(found.pvalue)
     if math.isnan(tau):
         return Agreement(num_settings=len(shared), tau=None, p_value=None)

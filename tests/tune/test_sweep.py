@@ -118,3 +118,10 @@ def test_rungs_train_all_settings_on_a_core_and_the_best_on_the_whole(tmp_path: 
     assert studied.halving is not None
     assert {path: path.read_bytes() for path in logs} == logs
     assert len(list(sweep.path.rglob("log.jsonl"))) <= len(logs) + 1
+
+    # What only the store can tell is told before anything is trained.
+    same = "tune.fidelity={rungs=[{share=0.5,epochs=0.5},{share=0.499,epochs=0.5}]}"
+    with pytest.raises(ConfigError, match=r"rungs\.1: expected a rung unlike those before, got core-\d_epochs-1 again"):
+        snag_dist.search(tiny(tmp_path, same))
+    with pytest.raises(ConfigError, match=r"store: expected k of at most \d+, the deepest core, got 99; lower k"):
+        snag_dist.search(tiny(tmp_path, "tune.fidelity={rungs=[{k=99,epochs=0.5}]}"))

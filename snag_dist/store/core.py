@@ -24,7 +24,7 @@ from snag_dist.store.core_record import CoreRecord
 from snag_dist.store.encoders import ResolvedEncoder
 from snag_dist.store.feature_table import FeatureTable, finish
 from snag_dist.store.fingerprint import fingerprint_graph
-from snag_dist.store.manifest import StoreManifest, hash_tree, read_manifest, record_files, write_manifest
+from snag_dist.store.manifest import StoreManifest, hash_tree, record_files, write_manifest
 from snag_dist.store.modality import Modality
 from snag_dist.store.opened import Store, open_store, read_table, read_triples, rows_of_source_ids
 from snag_dist.store.parts import PartMaker, PartPlan
@@ -75,6 +75,9 @@ def core_of_degree(store: Store, k: int) -> Store:
         DataError: no entity of the core has one of the modalities, or a file of the store is damaged.
     """
     _refuse_pair(store)
+    there = _open(store, k)
+    if there is not None:
+        return there
     core = find_core(lambda: _training_triples(store), store.num_entities, k)
     if not core.num_entities:
         deepest = choose_core(lambda: _training_triples(store), store.num_entities, 1 / store.num_entities)
@@ -95,38 +98,50 @@ def _training_triples(store: Store) -> Iterator[NDArray[np.int64]]:
 
 
 def _make(store: Store, core: Core) -> Store:
-    """Open the core if it is there, else make it beside its place; add modalities that the store has got since."""
-    folder = store.path / CORES / f"k-{core.k}"
-    identity = hash_tree(["core", core.k, store.fingerprint])
-    if not _is_there(folder, identity):
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            _write_graph(store, core, identity, partial)
-            _copy_features(store, open_store(partial))
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        _LOG.info("%s: %d of %d entities (%.1f %%)", folder, core.num_entities, store.num_entities, 100 * core.share)
-    made = open_store(folder)
-    _copy_features(store, made)
-    return made
-
-
-def _is_there(folder: Path, identity: str) -> bool:
-    if not folder.exists():
-        return False
+    """Open the core if it is there, else make it beside its place."""
+    there = _open(store, core.k)
+    if there is not None:
+        return there
+    folder = _folder(store, core.k)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        manifest = read_manifest(folder, StoreManifest, remedy="it is made anew")
+        partial.mkdir(parents=True)
+        _write_graph(store, core, partial)
+        _copy_features(store, open_store(partial))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _LOG.info("%s: %d of %d entities (%.1f %%)", folder, core.num_entities, store.num_entities, 100 * core.share)
+    return open_store(folder)
+
+
+def _open(store: Store, k: int) -> Store | None:
+    """Open a core that is there, and add what the store has got since; None where it must be made."""
+    folder = _folder(store, k)
+    if not folder.exists():
+        return None
+    try:
+        core = open_store(folder)
     except DataError as error:
         _LOG.info("%s: made anew: %s", folder, error)
-        return False
-    return manifest.identity == identity
+        return None
+    if core.manifest.identity != _identity(store, k):
+        return None
+    _copy_features(store, core)
+    return core
 
 
-def _write_graph(store: Store, core: Core, identity: str, folder: Path) -> None:
+def _folder(store: Store, k: int) -> Path:
+    return store.path / CORES / f"k-{k}"
+
+
+def _identity(store: Store, k: int) -> str:
+    return hash_tree(["core", k, store.fingerprint])
+
+
+def _write_graph(store: Store, core: Core, folder: Path) -> None:
     parent, rows = store.manifest, store.rows_of_source_ids
     kept = rows[core.members[rows]]
     row_of_kept = rows_of_source_ids(parent.seed, len(kept))
@@ -145,7 +160,7 @@ def _write_graph(store: Store, core: Core, identity: str, folder: Path) -> None:
         fingerprint=fingerprint_graph(
             folder, seed=parent.seed, virtual_shards=parent.virtual_shards, splits=parent.num_triples
         ),
-        identity=identity,
+        identity=_identity(store, core.k),
         seed=parent.seed,
         virtual_shards=parent.virtual_shards,
         num_entities=len(kept),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from snag_dist.philox_numba import fill_words
+from snag_dist.philox_numba import fill_words, walk
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -114,24 +114,51 @@ class Stream:
         Returns:
             (N,) int64 in [0, size); over all indices every value occurs once.
         """
+        return self._walk(index, size, backward=False)
+
+    def unpermute(self, places: Tensor, size: int) -> Tensor:
+        """Send each place back to the index that `permute` sends there.
+
+        Args:
+            places: (N,) int64 in [0, size).
+            size: length of the range.
+
+        Returns:
+            (N,) int64 in [0, size).
+        """
+        return self._walk(places, size, backward=True)
+
+    def _walk(self, values: Tensor, size: int, *, backward: bool) -> Tensor:
         half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
-        current = self._feistel(index, half_bits)
+        if values.device.type == "cpu":
+            places = torch.empty(len(values), dtype=torch.int64)
+            walk(values.numpy(), size, half_bits, *self._key(), backward, places.numpy())
+            return places
+        return self._walk_by_torch(values, size, half_bits, backward=backward)
+
+    def _walk_by_torch(self, values: Tensor, size: int, half_bits: int, *, backward: bool) -> Tensor:
+        # The same places on any device; tests compare.
+        current = self._feistel(values, half_bits, backward=backward)
         outside = current >= size
         while bool(outside.any()):
-            current = torch.where(outside, self._feistel(current, half_bits), current)
+            current = torch.where(outside, self._feistel(current, half_bits, backward=backward), current)
             outside = current >= size
         return current
 
-    def _feistel(self, value: Tensor, half_bits: int) -> Tensor:
+    def _feistel(self, value: Tensor, half_bits: int, *, backward: bool) -> Tensor:
         half_mask = (1 << half_bits) - 1
         left, right = value >> half_bits, value & half_mask
+        if backward:
+            left, right = right, left
         key = self._key()
-        for turn in range(_FEISTEL_ROUNDS):
+        for turn in reversed(range(_FEISTEL_ROUNDS)) if backward else range(_FEISTEL_ROUNDS):
             # Three Philox-style multiplications mix the right half; a Feistel network needs no inverse of them.
             mixed = (right * _MULTIPLIERS[0] + ((key[turn % 2] + turn * _WEYL[0]) & _MASK)) & _MASK
             mixed = ((mixed ^ (mixed >> 15)) * _MULTIPLIERS[1] + key[(turn + 1) % 2]) & _MASK
             mixed = ((mixed ^ (mixed >> 13)) * _WEYL[1]) & _MASK
             left, right = right, left ^ ((mixed ^ (mixed >> 16)) & half_mask)
+        if backward:
+            left, right = right, left
         return (left << half_bits) | right
 
     def _words(self, index: Tensor, width: int) -> Tensor:

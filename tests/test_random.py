@@ -87,3 +87,22 @@ def test_compiled_words_equal_those_of_torch(width: int) -> None:
     ids = torch.tensor([0, 1, 2**31, 2**32 + 5, 91_000_000])
     stream = Stream(9, "words", epoch=3)
     assert torch.equal(stream._words(ids, width), stream._words_by_torch(ids, width))
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, 4096, 12842, 2**31 + 5])
+def test_compiled_places_equal_those_of_torch_and_lead_back(size: int) -> None:
+    stream = Stream(4, "places", epoch=2)
+    values = torch.tensor([0, size // 3, size // 2, size - 1])
+    places = stream.permute(values, size)
+    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
+    assert torch.equal(places, stream._walk_by_torch(values, size, half_bits, backward=False))
+    assert torch.equal(stream.unpermute(places, size), values)
+    assert torch.equal(stream._walk_by_torch(places, size, half_bits, backward=True), values)
+
+
+def test_a_permutation_stays_what_it_was() -> None:
+    # Stores are numbered by it: another one would be another store.
+    rows = Stream(0, "store/rows")
+    assert rows.permute(torch.arange(6), 6).tolist() == [5, 4, 1, 0, 2, 3]
+    ids, found = torch.tensor([0, 5, 664_999, 90_000_000]), [61_515_183, 25_593_842, 48_038_931, 75_498_998]
+    assert rows.permute(ids, 91_000_000).tolist() == found

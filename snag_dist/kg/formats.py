@@ -10,7 +10,7 @@ with at least `key` and `name`, tab separated) and `relation_names.txt` ("id nam
 the store, which checks its columns with `graph_from_columns` too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,22 @@ from snag_dist.kg.labels import read_entity_names, read_keys, read_relation_name
 from snag_dist.kg.lines import numbered_lines, read_bytes, read_count_line, read_id_rows, shorten
 from snag_dist.kg.ntriples import parse_statement
 
-__all__ = ["TripleColumns", "graph_from_columns", "read_ntriples", "read_openke", "read_tsv"]
+__all__ = [
+    "NTRIPLES_ENDINGS",
+    "TSV_ENDINGS",
+    "TripleColumns",
+    "graph_from_columns",
+    "parse_key_lines",
+    "parse_statements",
+    "read_ntriples",
+    "read_openke",
+    "read_tsv",
+    "split_paths",
+]
 
 KeyTriple = tuple[str, str, str]
+TSV_ENDINGS = (".tsv", ".txt")
+NTRIPLES_ENDINGS = (".nt",)
 
 
 def read_openke(folder: Path) -> Graph:
@@ -72,7 +85,7 @@ def read_tsv(source: Path | Mapping[str, Path], *, with_ids: bool) -> Graph:
     Raises:
         DataError: as for `read_openke`.
     """
-    paths = _split_paths(source, (".tsv", ".txt"))
+    paths = split_paths(source, TSV_ENDINGS)
     folder = next(iter(paths.values())).parent
     if with_ids:
         columns = {split: _read_id_columns(path) for split, path in paths.items()}
@@ -80,7 +93,7 @@ def read_tsv(source: Path | Mapping[str, Path], *, with_ids: bool) -> Graph:
         relations = _keys_or_ids(folder / "relation2id.txt", "relation", columns)
     else:
         entities, relations, columns = _number_keys(
-            paths, {split: _read_key_rows(path) for split, path in paths.items()}
+            paths, {split: parse_key_lines(path, numbered_lines(path)) for split, path in paths.items()}
         )
     return graph_from_columns(
         entities,
@@ -104,17 +117,15 @@ def read_ntriples(source: Path | Mapping[str, Path]) -> Graph:
         DataError: a file is missing or not UTF-8; a line is not a statement; an escape is not a character; a
             split is empty, or holds literals only.
     """
-    paths = _split_paths(source, (".nt",))
+    paths = split_paths(source, NTRIPLES_ENDINGS)
     skipped = dict.fromkeys(paths, 0)
 
     def read_statements(split: str, path: Path) -> Iterator[KeyTriple]:
-        for number, line in numbered_lines(path):
-            if not line.lstrip().startswith("#"):
-                statement = parse_statement(line, f"{path} line {number}")
-                if statement is None:
-                    skipped[split] += 1
-                else:
-                    yield statement
+        for statement in parse_statements(path, numbered_lines(path)):
+            if statement is None:
+                skipped[split] += 1
+            else:
+                yield statement
 
     entities, relations, columns = _number_keys(
         paths, {split: read_statements(split, path) for split, path in paths.items()}
@@ -123,7 +134,16 @@ def read_ntriples(source: Path | Mapping[str, Path]) -> Graph:
     return graph_from_columns(entities, relations, columns, entity_names=names, skipped_literals=skipped)
 
 
-def _split_paths(source: Path | Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
+def split_paths(source: Path | Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
+    """Return the file of every split, train first.
+
+    Args:
+        source: a folder, whose files have one of the endings; or a path per split.
+        endings: that are looked for, the first one first.
+
+    Raises:
+        DataError: a split is unknown, or its file is missing from the folder.
+    """
     if not isinstance(source, Path):
         unknown = [split for split in source if split not in SPLITS]
         if unknown or not source:
@@ -156,8 +176,13 @@ def _number_keys(
     return entities, relations, columns
 
 
-def _read_key_rows(path: Path) -> Iterator[KeyTriple]:
-    for number, line in numbered_lines(path):
+def parse_key_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[KeyTriple]:
+    """Read `head relation tail` of keys from numbered lines.
+
+    Raises:
+        DataError: a line is malformed.
+    """
+    for number, line in lines:
         # Keys may hold spaces, so blanks separate only where a line has no tab at all.
         fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
         if len(fields) != 3 or not all(fields):
@@ -166,6 +191,17 @@ def _read_key_rows(path: Path) -> Iterator[KeyTriple]:
                 f"got {shorten(line)}; mend or remove the line"
             )
         yield fields[0], fields[1], fields[2]
+
+
+def parse_statements(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[KeyTriple | None]:
+    """Read N-Triples from numbered lines; None stands for a statement about a literal.
+
+    Raises:
+        DataError: a line is not a statement.
+    """
+    for number, line in lines:
+        if not line.lstrip().startswith("#"):
+            yield parse_statement(line, f"{path} line {number}")
 
 
 def _read_id_columns(path: Path) -> TripleColumns:

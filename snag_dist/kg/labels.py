@@ -56,14 +56,30 @@ def read_keys(path: Path, what: str, *, count_line: bool) -> tuple[str, ...]:
 
 
 def read_entity_names(path: Path, entities: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Read labels from a tab-separated file whose header has `key` and `name`; other columns are not read.
+    """Read labels of entities.
 
     Args:
-        path: the file; it is optional.
+        path: see `read_all_entity_names`.
         entities: (E,) keys; keys the file has beyond them are left out.
 
     Returns:
         (E,) labels, the key itself for an entity without one; None if there is no such file.
+
+    Raises:
+        DataError: see `read_all_entity_names`.
+    """
+    names = read_all_entity_names(path)
+    return None if names is None else tuple(names.get(key, key) for key in entities)
+
+
+def read_all_entity_names(path: Path) -> dict[str, str] | None:
+    """Read labels from a tab-separated file whose header has `key` and `name`; other columns are not read.
+
+    Args:
+        path: the file; it is optional.
+
+    Returns:
+        Key to label, the key itself where the label is empty; None if there is no such file.
 
     Raises:
         DataError: the header has no `key` or no `name`, a line has another number of fields, a key repeats.
@@ -90,7 +106,7 @@ def read_entity_names(path: Path, entities: tuple[str, ...]) -> tuple[str, ...] 
         if key in names:
             raise DataError(f"{path} line {number}: key {shorten(key)} already has a line; remove one of them")
         names[key] = fields[name_column].strip() or key
-    return tuple(names.get(key, key) for key in entities)
+    return names
 
 
 def read_relation_names(path: Path, relations: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -32,8 +32,38 @@ def read_bytes(path: Path) -> bytes:
     return data.removeprefix(_BYTE_ORDER_MARK)
 
 
-def decode(path: Path, data: bytes) -> str:
+def read_line_blocks(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
+    """Read a file some whole lines at a time, without its byte order mark.
+
+    Args:
+        size: bytes in a block; more where one line is longer.
+
+    Yields:
+        The number of the block's first line, and the block.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file, found none; check the folder and the file's name")
+    try:
+        with path.open("rb") as file:
+            first, mark = 1, _BYTE_ORDER_MARK
+            while data := file.read(size):
+                data += file.readline() if not data.endswith(b"\n") else b""
+                yield first, data.removeprefix(mark)
+                first, mark = first + data.count(b"\n"), b""
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def decode(path: Path, data: bytes, *, first_line: int = 1) -> str:
     """Decode a file's bytes as UTF-8.
+
+    Args:
+        path: named in messages.
+        data: whole lines of the file.
+        first_line: number of the first of them.
 
     Raises:
         DataError: a byte is not UTF-8; its line and value are named.
@@ -41,7 +71,7 @@ def decode(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + first_line
         raise DataError(
             f"{path} line {line}: expected UTF-8, got byte 0x{data[error.start]:02x}; convert the file to UTF-8 (iconv)"
         ) from error
@@ -53,8 +83,15 @@ def numbered_lines(path: Path, *, skip: int = 0) -> Iterator[tuple[int, str]]:
     Args:
         skip: lines at the beginning that are not yielded, but counted.
     """
-    for number, line in enumerate(decode(path, read_bytes(path)).split("\n"), start=1):
-        if number > skip and line.strip():
+    for number, line in number_lines(decode(path, read_bytes(path))):
+        if number > skip:
+            yield number, line
+
+
+def number_lines(text: str, *, first_line: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield (line number, line without its end) of text whose first line has the number given, blank lines left out."""
+    for number, line in enumerate(text.split("\n"), start=first_line):
+        if line.strip():
             yield number, line.removesuffix("\r")
 
 

@@ -56,9 +56,9 @@ class WorldConfig(Config):
     """Of everything in the world; another seed is another world."""
     num_entities: int = Field(default=2000, ge=200, le=_LARGEST)
     """Entities of all kinds together."""
-    density: float = Field(default=1.0, gt=0.0, le=4.0)
+    density: float = Field(default=1.0, gt=0.0, le=40.0)
     """Factor on the chance of every fact that is not certain, up to a chance of 1. At density 1 there are about 3.8
-    triples an entity, of which 1.2 are of this kind."""
+    triples an entity, of which 1.2 are of this kind; at 40 all facts there can be, 9.9 an entity."""
     noise: float = Field(default=0.05, ge=0.0, le=1.0)
     """Share of the facts that follow a random attribute instead of the true one."""
     valid_share: float = Field(default=0.1, gt=0.0, le=0.3)
@@ -131,6 +131,11 @@ class World:
         """Keys of the relations, in the order of their ids."""
         return tuple(relation.key for relation in RELATIONS)
 
+    @property
+    def relation_names(self) -> tuple[str, ...]:
+        """Human labels of the relations, in the order of their ids."""
+        return tuple(key.replace("_", " ") for key in self.relations)
+
     def ids(self) -> Ints:
         """Return all ids, (E,)."""
         return np.arange(self.num_entities, dtype=np.int64)
@@ -200,7 +205,7 @@ class World:
         Raises:
             ConfigError: `block_size` is below 1.
         """
-        for ids in self._blocks(block_size):
+        for ids in self.blocks(block_size):
             yield EntityBlock(tuple(self.keys(ids)), tuple(self.names(ids)), self.latents(ids))
 
     def iter_triple_blocks(self, block_size: int) -> Iterator[TripleBlock]:
@@ -211,9 +216,13 @@ class World:
         Raises:
             ConfigError: `block_size` is below 1.
         """
-        for ids in self._blocks(block_size):
-            triples = self._triples_of(ids)
-            yield TripleBlock(triples, self.split_of(triples))
+        for ids in self.blocks(block_size):
+            yield self.facts(ids)
+
+    def facts(self, ids: Ints) -> TripleBlock:
+        """Return the triples that consecutive entities own, in the order of the owners."""
+        triples = self._triples_of(ids)
+        return TripleBlock(triples, self.split_of(triples))
 
     def graph(self) -> Graph:
         """Build the whole graph in memory."""
@@ -224,10 +233,15 @@ class World:
             relations=self.relations,
             triples={split: block.triples[block.splits == row] for row, split in enumerate(SPLITS)},
             entity_names=tuple(self.names(ids)),
-            relation_names=tuple(key.replace("_", " ") for key in self.relations),
+            relation_names=self.relation_names,
         )
 
-    def _blocks(self, block_size: int) -> Iterator[Ints]:
+    def blocks(self, block_size: int) -> Iterator[Ints]:
+        """Go through all ids, `block_size` at a time.
+
+        Raises:
+            ConfigError: `block_size` is below 1.
+        """
         if block_size < 1:
             raise ConfigError(f"block_size: expected at least 1, got {block_size}; ask for one entity or more")
         for start in range(0, self.num_entities, block_size):

@@ -1,8 +1,7 @@
-"""From a source to a store: rows for entities by a seeded permutation, triples through Ray Data, the manifest
-last.
+"""From a source to a store: rows for entities by a seeded permutation, triples block by block, the manifest last.
 
 The store is made in `<path>.partial` and renamed when it is whole; what is wrong with the source is said in
-one line, and nothing is left behind.
+one line, and nothing is left behind. What is too large to be held lies in a folder of it meanwhile.
 """
 
 import importlib.metadata
@@ -16,19 +15,19 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from ray.data import SaveMode
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
-from snag_dist.kg.audit import AuditConfig, audit
-from snag_dist.kg.graph import COLUMNS
+from snag_dist.kg.audit import AuditConfig, AuditReport
+from snag_dist.kg.graph import Graph
 from snag_dist.kg.repair import repair_splits
 from snag_dist.store.alignment_source import AlignmentConfig, write_pair
+from snag_dist.store.auditing import audit_store
+from snag_dist.store.blocks import InOrder, rows_table
 from snag_dist.store.findings import Findings
 from snag_dist.store.fingerprint import fingerprint_graph
+from snag_dist.store.keys import keys_in_order
 from snag_dist.store.manifest import (
     StoreManifest,
     hash_sources,
@@ -39,8 +38,8 @@ from snag_dist.store.manifest import (
     write_manifest,
 )
 from snag_dist.store.opened import read_triples, rows_of_source_ids
-from snag_dist.store.pipeline import Progress, no_progress
-from snag_dist.store.remap import UNKNOWN, PartNames, to_rows
+from snag_dist.store.pipeline import Progress, Threads, no_progress, threads
+from snag_dist.store.reading import Reading, read_source
 from snag_dist.store.schema import (
     AUDIT,
     ENTITIES,
@@ -49,23 +48,14 @@ from snag_dist.store.schema import (
     MANIFEST,
     RELATION_SCHEMA,
     RELATIONS,
-    TRIPLE_SCHEMA,
     TRIPLES,
     triple_parts,
 )
-from snag_dist.store.sources import (
-    Source,
-    SourceConfig,
-    collect_graph,
-    collect_triples,
-    open_source,
-    source_files,
-    source_of_graph,
-)
+from snag_dist.store.sources import Source, SourceConfig, open_source, source_files
+from snag_dist.store.triple_files import TripleFiles
 
 _LOG = logging.getLogger(__name__)
-# Beyond this many triples an audit no longer fits the driver's memory beside everything else.
-_LARGEST_AUDIT = 50_000_000
+_SCRATCH = "scratch"
 
 
 class RepairConfig(Config):
@@ -87,7 +77,7 @@ class IngestConfig(Config):
     virtual_shards: int = Field(default=64, ge=1, le=65536)
     """V: row ranges that per-entity files are cut into; at most so many workers can train."""
     triples_per_part: int = Field(default=262_144, ge=1)
-    """Triples in a Parquet file of the store, and in a task of the ingest."""
+    """Triples in a Parquet file of the store, and in a block of the ingest."""
     repair: RepairConfig | None = None
     """Clean splits; none keeps the splits of the source, contaminated or not."""
     audit: AuditConfig = AuditConfig()
@@ -119,8 +109,6 @@ def ingest(config: IngestConfig, path: Path, *, progress: Progress = no_progress
     Raises:
         DataError: the source is wrong; or the folder holds something else, or a store of another source or
             config.
-
-    Ray must be initialised.
     """
     path = path.absolute()
     identity = hash_tree([without_places(config.model_dump()), _source_hashes(config)])
@@ -167,35 +155,44 @@ def _existing(path: Path, identity: str) -> StoreManifest:
 
 
 def _write(config: IngestConfig, identity: str, folder: Path, progress: Progress) -> StoreManifest:
-    progress("reading the source", 0, 1)
-    source = open_source(config.source, config.triples_per_part)
-    progress("reading the source", 1, 1)
-    source, findings = _examine(config, source)
-    rows = rows_of_source_ids(config.seed, len(source.entities.keys))
-    _write_keys(source, rows, folder)
-    if source.pair is not None:
-        write_pair(source.pair, rows, folder)
-    _write_triples(source, rows, folder, progress)
-    if findings.stored is None and sum(split.num_rows for split in source.splits.values()) <= _LARGEST_AUDIT:
-        ids = np.argsort(rows)
-        stored = {split: read_triples(triple_parts(folder, split)) for split in source.splits}
-        for triples in stored.values():
-            triples[:, [0, 2]] = ids[triples[:, [0, 2]]]
-        findings = Findings(stored=audit(collect_graph(source, stored), config=config.audit))
+    scratch = folder / _SCRATCH
+    scratch.mkdir()
+    with threads() as pool:
+        progress("reading the source", 0, 1)
+        source = open_source(config.source, config.triples_per_part)
+        reading = read_source(source, config.seed, scratch, pool)
+        progress("reading the source", 1, 1)
+        sides = None if source.pair is None else source.pair.graph
+        keys = pool.later(partial(_write_keys, reading, sides, folder))
+        num_triples = _write_triples(source, reading, config.triples_per_part, pool, folder, progress)
+        keys.result()
+        description = source.description
+        if source.pair is not None:
+            write_pair(source.pair, rows_of_source_ids(config.seed, reading.rows.num), folder)
+        progress("examining the splits", 0, 1)
+        findings = Findings()
+        if config.repair is not None:
+            findings, num_triples = _repair(config, config.repair, reading, num_triples, pool, folder)
+            description = f"{description}, repaired"
+        # Sorting and hashing, each on a core.
+        of_what = {"seed": config.seed, "virtual_shards": config.virtual_shards, "splits": list(num_triples)}
+        fingerprint = pool.later(partial(fingerprint_graph, folder, **of_what))
+        stored = _audit(config, reading, num_triples, scratch / "audit", folder)
+        findings = findings.model_copy(update={"stored": stored})
+        progress("examining the splits", 1, 1)
     write_json(folder / AUDIT, findings.model_dump(mode="json"))
+    shutil.rmtree(scratch)
     manifest = StoreManifest(
         format_version=FORMAT_VERSION,
-        fingerprint=fingerprint_graph(
-            folder, seed=config.seed, virtual_shards=config.virtual_shards, splits=source.splits
-        ),
+        fingerprint=fingerprint.result(),
         identity=identity,
         seed=config.seed,
         virtual_shards=config.virtual_shards,
-        num_entities=len(source.entities.keys),
-        num_relations=len(source.relations.keys),
-        num_triples={split: blocks.num_rows for split, blocks in source.splits.items()},
+        num_entities=reading.entities.num,
+        num_relations=reading.relations.num,
+        num_triples=num_triples,
         num_links=0 if source.pair is None else len(source.pair.links),
-        source=source.description,
+        source=description,
         config=config.model_dump(mode="json"),
         licence=config.licence,
         audit=findings.summary(),
@@ -206,68 +203,65 @@ def _write(config: IngestConfig, identity: str, folder: Path, progress: Progress
     return manifest
 
 
-def _examine(config: IngestConfig, source: Source) -> tuple[Source, Findings]:
-    """Audit a source that is in memory, and repair it if asked; a repair brings any source into memory."""
-    graph = source.graph
-    if graph is None:
-        if config.repair is None:
-            return source, Findings()
-        sizes = len(source.entities.keys), len(source.relations.keys)
-        graph = collect_graph(
-            source, {split: collect_triples(blocks, *sizes) for split, blocks in source.splits.items()}
-        )
-    report = audit(graph, config=config.audit)
-    if config.repair is None:
-        return source, Findings(stored=report)
-    repaired, changes = repair_splits(graph, dev_share=config.repair.dev_share, seed=config.repair.seed)
-    findings = Findings(source=report, repair=changes, stored=audit(repaired, config=config.audit))
-    return source_of_graph(repaired, f"{source.description}, repaired", config.triples_per_part), findings
+def _write_keys(reading: Reading, sides: Any, folder: Path) -> None:
+    rows = reading.rows
+    with pq.ParquetWriter(folder / ENTITIES, ENTITY_SCHEMA) as writer:
+        row = 0
+        for table in keys_in_order(reading.entities, rows):
+            numbers = np.arange(row, row + table.num_rows, dtype=np.int64)
+            graph = np.zeros(len(numbers), dtype=np.int8) if sides is None else sides[rows.ids(numbers)]
+            columns = [pa.array(numbers), table["key"], pa.array(graph), table["name"]]
+            writer.write_table(pa.table(columns, schema=ENTITY_SCHEMA))
+            row += len(numbers)
+    with pq.ParquetWriter(folder / RELATIONS, RELATION_SCHEMA) as writer:
+        row = 0
+        for table in keys_in_order(reading.relations, InOrder(reading.relations.num)):
+            numbers = pa.array(np.arange(row, row + table.num_rows, dtype=np.int32))
+            writer.write_table(pa.table([numbers, table["key"], table["name"]], schema=RELATION_SCHEMA))
+            row += table.num_rows
 
 
-def _write_keys(source: Source, rows: NDArray[np.int64], folder: Path) -> None:
-    ids = pa.array(np.argsort(rows))
-    num_entities = len(ids)
-    graph = np.zeros(num_entities, dtype=np.int8) if source.pair is None else source.pair.graph[ids]
-    columns = [
-        pa.array(np.arange(num_entities)),
-        source.entities.keys.take(ids),
-        pa.array(graph),
-        source.entities.names.take(ids),
-    ]
-    pq.write_table(pa.table(columns, schema=ENTITY_SCHEMA), folder / ENTITIES)
-    relation_ids = pa.array(np.arange(len(source.relations.keys), dtype=np.int32))
-    columns = [relation_ids, source.relations.keys, source.relations.names]
-    pq.write_table(pa.table(columns, schema=RELATION_SCHEMA), folder / RELATIONS)
-
-
-def _write_triples(source: Source, rows: NDArray[np.int64], folder: Path, progress: Progress) -> None:
-    map_block = partial(to_rows, rows=ray.put(rows), num_relations=len(source.relations.keys))
-    total = sum(blocks.num_rows for blocks in source.splits.values())
+def _write_triples(
+    source: Source, reading: Reading, rows_per_part: int, pool: Threads, folder: Path, progress: Progress
+) -> dict[str, int]:
+    """Write all splits; return how many triples each has."""
+    files = TripleFiles(folder, rows_per_part, pool)
     done = 0
-    progress("writing triples", done, total)
-    for split, blocks in source.splits.items():
-        target = folder / TRIPLES / split
-        mapped = blocks.dataset.map_batches(map_block, batch_size=None, batch_format="pyarrow")
-        # There is nothing to overwrite: the mode is what allows names without Ray's random part.
-        mapped.write_parquet(
-            str(target),
-            filename_provider=PartNames(),
-            mode=SaveMode.OVERWRITE,
-            schema=TRIPLE_SCHEMA,
-            compression="zstd",
-        )
-        _check_written(triple_parts(folder, split), blocks.num_rows, blocks.explain)
-        done += blocks.num_rows
-        progress("writing triples", done, total)
+    for told in pool.in_order(reading.blocks()):
+        for split, table in told:
+            files.add(split, table)
+            done += table.num_rows
+        progress("writing triples", done, done)
+    files.close()
+    return {split: files.num_triples.get(split, 0) for split in source.splits}
 
 
-def _check_written(parts: list[Path], num_rows: int, explain: Any) -> None:
-    written = 0
-    for part in parts:
-        table = pq.read_table(part)
-        for column, name in enumerate(COLUMNS):
-            unknown = table[name].index(UNKNOWN).as_py()
-            if unknown >= 0:
-                raise explain(written + unknown, column)
-        written += table.num_rows
-    assert written == num_rows, f"Ray Data wrote {written} of {num_rows} triples to {parts[0].parent}"
+def _audit(
+    config: IngestConfig, reading: Reading, num_triples: Mapping[str, int], scratch: Path, folder: Path
+) -> AuditReport:
+    return audit_store(folder, reading.entities.num, num_triples, reading.num_literals, config.audit, scratch)
+
+
+def _repair(
+    config: IngestConfig,
+    repair: RepairConfig,
+    reading: Reading,
+    num_triples: Mapping[str, int],
+    pool: Threads,
+    folder: Path,
+) -> tuple[Findings, dict[str, int]]:
+    """Write clean splits over those of the source; unlike all else here, it holds the whole graph."""
+    before = _audit(config, reading, num_triples, folder / _SCRATCH / "source", folder)
+    graph = Graph(
+        entities=tuple(pq.read_table(folder / ENTITIES, columns=["key"])["key"].to_pylist()),
+        relations=tuple(pq.read_table(folder / RELATIONS, columns=["key"])["key"].to_pylist()),
+        triples={split: read_triples(triple_parts(folder, split)) for split in num_triples},
+    )
+    repaired, changes = repair_splits(graph, dev_share=repair.dev_share, seed=repair.seed)
+    shutil.rmtree(folder / TRIPLES)
+    files = TripleFiles(folder, config.triples_per_part, pool)
+    for split, triples in repaired.triples.items():
+        head, relation, tail = np.ascontiguousarray(triples.T)
+        files.add(split, rows_table(head, relation, tail))
+    files.close()
+    return Findings(source=before, repair=changes), files.num_triples

@@ -1,10 +1,13 @@
-"""Triples from Parquet, read, joined to ids and checked by Ray Data a row range at a time.
+"""Triples from Parquet, a batch of rows at a time.
 
-Nothing larger than a part is ever held, but for the keys. Ids are numbers in the files, or are given to keys:
-in the order of the entity and relation tables where there are some, else sorted.
+Ids are numbers in the files, or are given to keys: in the order of the entity and relation tables where there are
+some, else sorted.
 """
 
-from collections.abc import Sequence
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,15 +15,12 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray.data
+import pyarrow.compute as pc
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
-from snag_dist.kg.graph import COLUMNS
-from snag_dist.store.pipeline import dataset_of_blocks
-from snag_dist.store.remap import UNKNOWN
-from snag_dist.store.vocabulary import list_files
+from snag_dist.store.blocks import Block
+from snag_dist.store.parquet_files import iter_table, list_files, open_parquet
 
 
 class ParquetConfig(Config):
@@ -79,28 +79,23 @@ class ParquetSplit:
     def num_rows(self) -> int:
         return self.starts[-1]
 
-    def dataset(self, rows_per_part: int) -> ray.data.Dataset:
-        """Return a dataset of the columns head, relation, tail as they are in the files, one block a part."""
-        blocks = [
-            self._pieces(start, min(self.num_rows, start + rows_per_part))
-            for start in range(0, self.num_rows, rows_per_part)
-        ]
-        read = partial(read_pieces, columns=self.columns)
-        return dataset_of_blocks(blocks).map_batches(read, batch_size=None, batch_format="pyarrow")
-
-    def _pieces(self, start: int, stop: int) -> pa.Table:
-        pieces = [
-            {"file": str(file), "begin": max(start, first) - first, "end": min(stop, last) - first}
-            for file, first, last in zip(self.files, self.starts[:-1], self.starts[1:], strict=True)
-            if first < stop and last > start
-        ]
-        return pa.Table.from_pylist(pieces)
+    def batches(self, rows_per_batch: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Go through the files: the row a batch begins at, and its head, relation and tail as they are there."""
+        for file, start in zip(self.files, self.starts[:-1], strict=True):
+            row = start
+            for batch in iter_table(file, self.columns, rows_per_batch):
+                yield row, batch.select(list(self.columns))
+                row += batch.num_rows
 
     def explain(self, row: int, column: int, limit: str) -> DataError:
         """Return the error for a triple whose head (0), relation (1) or tail (2) is not known."""
         file = int(np.searchsorted(self.starts, row, side="right")) - 1
         within = row - self.starts[file]
-        value = _read_rows(self.files[file], within, within + 1, self.columns)[column][0].as_py()
+        with open_parquet(self.files[file]) as opened:
+            ends = np.cumsum([opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups)])
+            group = int(np.searchsorted(ends, within, side="right"))
+            values = opened.read_row_group(group, columns=[self.columns[column]])[0]
+            value = values[within - int(ends[group])].as_py()
         return DataError(
             f"{self.files[file]} row {within}: column {self.columns[column]}: expected {limit}, "
             f"got {value!r}; mend the triple, or add what it names"
@@ -118,10 +113,7 @@ def open_split(path: Path, columns: tuple[str, str, str]) -> ParquetSplit:
     starts = [0]
     types: set[tuple[bool, bool]] = set()
     for file in files:
-        try:
-            footer = pq.ParquetFile(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{file}: expected Parquet, got: {_first_line(error)}; convert the file") from error
+        footer = open_parquet(file)
         starts.append(starts[-1] + footer.metadata.num_rows)
         types.add(_check_columns(file, footer.schema_arrow, columns))
     if len(types) > 1:
@@ -148,26 +140,34 @@ def _check_columns(file: Path, schema: pa.Schema, columns: tuple[str, str, str])
     return are_keys[0], are_keys[1]
 
 
-def read_pieces(block: pa.Table, *, columns: tuple[str, str, str]) -> pa.Table:
-    """Read row ranges of files, in a Ray Data task."""
-    tables = [_read_rows(Path(piece["file"]), piece["begin"], piece["end"], columns) for piece in block.to_pylist()]
-    table = pa.concat_tables(tables)
-    # A missing id is one that is not known; a missing key is found when keys are joined to ids.
-    filled = [column.fill_null(UNKNOWN) if pa.types.is_integer(column.type) else column for column in table]
-    return pa.table(filled, names=COLUMNS)
+def read_blocks(splits: Mapping[str, ParquetSplit], rows_per_block: int) -> Iterator[Callable[[], Block]]:
+    """Go through all splits: tasks that each make a block of a batch.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    for name, split in splits.items():
+        for start, batch in split.batches(rows_per_block):
+            yield partial(_block, name, split, start, batch)
 
 
-def _read_rows(path: Path, begin: int, end: int, columns: Sequence[str]) -> pa.Table:
-    file = pq.ParquetFile(path)
-    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    starts = np.cumsum([0, *sizes])
-    groups = [group for group in range(len(sizes)) if starts[group] < end and starts[group + 1] > begin]
-    table = file.read_row_groups(groups, columns=list(columns)).select(list(columns))
-    table = table.slice(begin - int(starts[groups[0]]), end - begin)
+def _block(name: str, split: ParquetSplit, start: int, batch: pa.RecordBatch) -> Block:
+    def explain(row: int, column: int, limit: str) -> DataError:
+        return split.explain(start + row, column, limit)
+
     # The files of a split may differ in the width of their ids.
-    wide = [pa.int64() if pa.types.is_integer(field.type) else pa.large_string() for field in table.schema]
-    return table.cast(pa.schema(list(zip(table.column_names, wide, strict=True))))
+    wide = [column.cast(pa.int64() if pa.types.is_integer(column.type) else pa.large_string()) for column in batch]
+    return Block(name, (wide[0], wide[1], wide[2]), explain)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+def largest_ids(splits: Mapping[str, ParquetSplit], rows_per_batch: int) -> tuple[int, int]:
+    """Return the largest entity id and the largest relation id of all splits; -1 where there are keys, or none."""
+    largest = [-1, -1]
+    for split in splits.values():
+        for _, batch in split.batches(rows_per_batch):
+            for what, column in zip((0, 1, 0), batch, strict=True):
+                if pa.types.is_integer(column.type):
+                    # None where no value is there; that is found, and named, as triples are checked.
+                    most = pc.max(column).as_py()
+                    largest[what] = largest[what] if most is None else max(largest[what], most)
+    return largest[0], largest[1]

@@ -1,6 +1,6 @@
-"""Where a graph may come from, and what ingest takes of it: keys in the order of their ids, and triples."""
+"""Where a graph may come from, and what ingest takes of it: blocks of triples, and what is known of the keys."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,23 +8,23 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from snag_dist.config import Config
 from snag_dist.errors import DataError
 from snag_dist.kg.alignment import GraphPair
-from snag_dist.kg.formats import read_ntriples, read_openke, read_tsv
-from snag_dist.kg.graph import COLUMNS, SPLITS, Graph
+from snag_dist.kg.formats import NTRIPLES_ENDINGS, TSV_ENDINGS, read_openke, read_tsv, split_paths
+from snag_dist.kg.graph import SPLITS, Graph
+from snag_dist.kg.labels import read_all_entity_names
 from snag_dist.kg.world import World, WorldConfig
 from snag_dist.store.alignment_source import AlignmentConfig
-from snag_dist.store.parquet_source import ParquetConfig, ParquetSplit, open_split
-from snag_dist.store.pipeline import dataset_of_blocks
-from snag_dist.store.vocabulary import Vocabulary, build_vocabulary, keys_to_ids
+from snag_dist.store.blocks import Block
+from snag_dist.store.keys import CountedKeys, Keys, ListedKeys, UnnumberedKeys, WorldKeys
+from snag_dist.store.parquet_source import ParquetConfig, largest_ids, open_split, read_blocks
+from snag_dist.store.text_source import read_ntriples_blocks, read_tsv_blocks
 
-Triples = NDArray[np.int64]
+# Entities of a generated world whose facts are drawn together.
+_ENTITIES_PER_BLOCK = 1 << 16
 
 
 class OpenkeConfig(Config):
@@ -89,8 +89,8 @@ class TsvConfig(_SplitFilesConfig):
     """Whether the columns are ids (keys from entity2id.txt beside them, if there) or keys."""
 
     def read(self) -> Graph:
-        """Read the graph."""
-        return read_tsv(self.place(), with_ids=self.with_ids)
+        """Read a graph of ids."""
+        return read_tsv(self.place(), with_ids=True)
 
 
 class NtriplesConfig(_SplitFilesConfig):
@@ -98,10 +98,6 @@ class NtriplesConfig(_SplitFilesConfig):
 
     kind: Literal["ntriples"] = "ntriples"
     """Tells this source from the others."""
-
-    def read(self) -> Graph:
-        """Read the graph."""
-        return read_ntriples(self.place())
 
 
 SourceConfig = Annotated[
@@ -111,37 +107,23 @@ SourceConfig = Annotated[
 
 
 @dataclass(frozen=True)
-class SplitBlocks:
-    """The triples of a split on their way into the store.
-
-    Attributes:
-        dataset: blocks of head, relation, tail as source ids, one block a part of the store.
-        num_rows: T.
-        explain: (row of the split, column 0 to 2) to the error for a value that is not known.
-    """
-
-    dataset: ray.data.Dataset
-    num_rows: int
-    explain: Callable[[int, int], DataError]
-
-
-@dataclass(frozen=True)
 class Source:
     """An opened source.
 
     Attributes:
         description: layout and place, in words.
-        entities, relations: keys and names in the order of their ids.
-        splits: split name to its triples.
-        graph: the whole graph, where the source is one that is read into memory.
+        splits: split name to where it comes from, in words, train first.
+        entities, relations: what is known of the keys before the triples are read.
+        blocks: iterates over tasks that each return blocks, in the order of the rows; one block where it holds keys.
+            Iterated again, they are the same.
         pair: both graphs and their links, where the source is one of alignment.
     """
 
     description: str
-    entities: Vocabulary
-    relations: Vocabulary
-    splits: dict[str, SplitBlocks]
-    graph: Graph | None
+    splits: dict[str, str]
+    entities: Keys
+    relations: Keys
+    blocks: Callable[[], Iterator[Callable[[], list[Block]]]]
     pair: GraphPair | None = None
 
 
@@ -150,125 +132,124 @@ def source_files(config: SourceConfig) -> list[Path]:
     return [] if isinstance(config, WorldConfig) else config.files()
 
 
-def open_source(config: SourceConfig, rows_per_part: int) -> Source:
-    """Open a source: read it, or its footers and keys where it is Parquet.
+def open_source(config: SourceConfig, rows_per_block: int) -> Source:
+    """Open a source. Layouts of ids in text are read into memory; of the others, footers and labels are.
 
     Raises:
         DataError: see the readers.
     """
-    if isinstance(config, ParquetConfig):
-        return _open_parquet(config, rows_per_part)
-    if isinstance(config, WorldConfig):
-        description = f"generated world of {config.num_entities} entities, seed {config.seed}"
-        return source_of_graph(World(config).graph(), description, rows_per_part)
-    if isinstance(config, AlignmentConfig):
-        pair = config.read()
-        return replace(source_of_graph(pair.to_graph(), f"alignment {config.folder}", rows_per_part), pair=pair)
-    place = config.folder if config.folder is not None else config.files()[0].parent
-    return source_of_graph(config.read(), f"{config.kind} {place}", rows_per_part)
+    match config:
+        case ParquetConfig():
+            return _open_parquet(config, rows_per_block)
+        case WorldConfig():
+            return _open_world(config)
+        case AlignmentConfig():
+            pair = config.read()
+            return replace(source_of_graph(pair.to_graph(), f"alignment {config.folder}", rows_per_block), pair=pair)
+        case NtriplesConfig():
+            return _open_text(config, NTRIPLES_ENDINGS, read_ntriples_blocks)
+        case TsvConfig() if not config.with_ids:
+            return _open_text(config, TSV_ENDINGS, read_tsv_blocks)
+        case _:
+            return source_of_graph(config.read(), _describe(config), rows_per_block)
 
 
-def source_of_graph(graph: Graph, description: str, rows_per_part: int) -> Source:
+def _describe(config: OpenkeConfig | TsvConfig | NtriplesConfig) -> str:
+    return f"{config.kind} {config.folder if config.folder is not None else config.files()[0].parent}"
+
+
+def source_of_graph(graph: Graph, description: str, rows_per_block: int) -> Source:
     """Cut a graph in memory into blocks."""
+
+    def blocks() -> Iterator[Callable[[], list[Block]]]:
+        for split in splits:
+            for begin in range(0, len(graph.split(split)), rows_per_block):
+                yield partial(_cut, split, graph.split(split)[begin : begin + rows_per_block])
+
+    splits = [split for split in SPLITS if split in graph.triples]
     return Source(
-        description=description,
-        entities=_vocabulary(graph.entities, graph.entity_names),
-        relations=_vocabulary(graph.relations, graph.relation_names),
-        splits={split: _blocks(graph, split, rows_per_part) for split in SPLITS if split in graph.triples},
-        graph=graph,
+        description,
+        dict.fromkeys(splits, description),
+        _listed(graph.entities, graph.entity_names),
+        _listed(graph.relations, graph.relation_names),
+        blocks,
     )
 
 
-def _vocabulary(keys: tuple[str, ...], names: tuple[str, ...] | None) -> Vocabulary:
+def _cut(split: str, triples: np.ndarray) -> list[Block]:
+    head, relation, tail = (pa.array(triples[:, column]) for column in range(3))
+    return [Block(split, (head, relation, tail))]
+
+
+def _listed(keys: tuple[str, ...], names: tuple[str, ...] | None) -> ListedKeys:
     column = pa.array(keys, pa.large_string())
-    return Vocabulary(column, column if names is None else pa.array(names, pa.large_string()), by_key=False)
+    return ListedKeys(column, column if names is None else pa.array(names, pa.large_string()))
 
 
-def _blocks(graph: Graph, split: str, rows_per_part: int) -> SplitBlocks:
-    triples = graph.split(split)
-    blocks = [
-        pa.table([pa.array(triples[start : start + rows_per_part, column]) for column in range(3)], names=COLUMNS)
-        for start in range(0, len(triples), rows_per_part)
-    ]
+def _open_world(config: WorldConfig) -> Source:
+    world = World(config)
 
-    def explain(row: int, column: int) -> DataError:
-        return DataError(
-            f"split {split!r} row {row}: {COLUMNS[column]} id {triples[row, column]} is out of range; mend the triple"
-        )
+    def blocks() -> Iterator[Callable[[], list[Block]]]:
+        for ids in world.blocks(_ENTITIES_PER_BLOCK):
+            yield partial(draw, ids)
 
-    return SplitBlocks(dataset_of_blocks(blocks), len(triples), explain)
+    def draw(ids: np.ndarray) -> list[Block]:
+        facts = world.facts(ids)
+        return [block for row, split in enumerate(SPLITS) for block in _cut(split, facts.triples[facts.splits == row])]
+
+    return Source(
+        f"generated world of {config.num_entities} entities, seed {config.seed}",
+        dict.fromkeys(SPLITS, "generated world"),
+        WorldKeys(world),
+        _listed(world.relations, world.relation_names),
+        blocks,
+    )
 
 
-def _open_parquet(config: ParquetConfig, rows_per_part: int) -> Source:
+def _open_text(
+    config: TsvConfig | NtriplesConfig,
+    endings: tuple[str, ...],
+    read: Callable[[dict[str, Path]], Iterator[Callable[[], Block]]],
+) -> Source:
+    files = split_paths(config.place(), endings)
+    names = read_all_entity_names(next(iter(files.values())).parent / "entities.tsv")
+    labels = None if names is None else _listed(tuple(names), tuple(names.values()))
+    return Source(
+        _describe(config),
+        {split: str(path) for split, path in files.items()},
+        UnnumberedKeys("appearance", by_key=True, labels=labels),
+        UnnumberedKeys("appearance", by_key=True),
+        lambda: (partial(_alone, task) for task in read(files)),
+    )
+
+
+def _alone(task: Callable[[], Block]) -> list[Block]:
+    return [task()]
+
+
+def _open_parquet(config: ParquetConfig, rows_per_block: int) -> Source:
     columns = (config.head, config.relation, config.tail)
     opened = {split: open_split(path, columns) for split, path in config.splits().items()}
-    kinds = {split: split_files.holds_keys for split, split_files in opened.items()}
+    kinds = {split: files.holds_keys for split, files in opened.items()}
     if len(set(kinds.values())) > 1:
         raise DataError(f"{config.valid}: expected keys or ids as in {config.train}, found the other; convert it")
-    entities_by_key, relations_by_key = kinds["train"]
-    datasets = {split: split_files.dataset(rows_per_part) for split, split_files in opened.items()}
-    raw = list(datasets.values())
-    entities = build_vocabulary(config.entities, raw, ["head", "tail"], by_key=entities_by_key)
-    relations = build_vocabulary(config.relations, raw, ["relation"], by_key=relations_by_key)
-    if entities_by_key or relations_by_key:
-        keys = {
-            "entities": ray.put(entities.keys) if entities_by_key else None,
-            "relations": ray.put(relations.keys) if relations_by_key else None,
-        }
-        datasets = {
-            split: dataset.map_batches(partial(keys_to_ids, **keys), batch_size=None, batch_format="pyarrow")
-            for split, dataset in datasets.items()
-        }
+    tables = (config.entities, config.relations)
+    counted = any(table is None and not by_key for table, by_key in zip(tables, kinds["train"], strict=True))
+    largest = largest_ids(opened, rows_per_block) if counted else (-1, -1)
+    entities, relations = (
+        _keys_of_parquet(table, by_key, most)
+        for table, by_key, most in zip(tables, kinds["train"], largest, strict=True)
+    )
     return Source(
-        description=f"parquet {config.train.parent}",
-        entities=entities,
-        relations=relations,
-        splits={
-            split: SplitBlocks(
-                datasets[split],
-                opened[split].num_rows,
-                _explainer(opened[split], entities, relations),
-            )
-            for split in opened
-        },
-        graph=None,
+        f"parquet {config.train.parent}",
+        {split: str(path) for split, path in config.splits().items()},
+        entities,
+        relations,
+        lambda: (partial(_alone, task) for task in read_blocks(opened, rows_per_block)),
     )
 
 
-def _explainer(split: ParquetSplit, entities: Vocabulary, relations: Vocabulary) -> Callable[[int, int], DataError]:
-    def explain(row: int, column: int) -> DataError:
-        what, vocabulary = ("relation", relations) if column == 1 else ("entity", entities)
-        size = len(vocabulary.keys)
-        limit = f"a key of the {size} {what} keys" if vocabulary.by_key else f"an {what} id in [0, {size})"
-        return split.explain(row, column, limit)
-
-    return explain
-
-
-def collect_graph(source: Source, triples: Mapping[str, Triples]) -> Graph:
-    """Return a source as a graph in memory, given its triples as source ids."""
-    return Graph(
-        entities=tuple(source.entities.keys.to_pylist()),
-        relations=tuple(source.relations.keys.to_pylist()),
-        triples=dict(triples),
-        entity_names=tuple(source.entities.names.to_pylist()),
-        relation_names=tuple(source.relations.names.to_pylist()),
-    )
-
-
-def collect_triples(blocks: SplitBlocks, num_entities: int, num_relations: int) -> Triples:
-    """Read a split into memory: (T, 3) source ids.
-
-    Raises:
-        DataError: an id is out of range, or a key is not known.
-    """
-    parts = [
-        np.stack([block[name] for name in COLUMNS], axis=1)
-        for block in blocks.dataset.iter_batches(batch_size=None, batch_format="numpy")
-    ]
-    triples = np.concatenate(parts).astype(np.int64, copy=False)
-    outside = (triples < 0) | (triples >= np.array([num_entities, num_relations, num_entities]))
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        raise blocks.explain(int(row), int(column))
-    return triples
+def _keys_of_parquet(table: Path | None, by_key: bool, largest: int) -> Keys:
+    if table is not None:
+        return UnnumberedKeys("table", by_key, table)
+    return UnnumberedKeys("sorted", by_key) if by_key else CountedKeys(largest + 1)

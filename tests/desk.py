@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 from PIL import Image
@@ -116,13 +115,6 @@ class Blocks:
         for block in self._blocks:
             yield from block.to_pylist()
 
-    def write_parquet(self, folder: str, *, filename_provider: Any, **_: Any) -> None:
-        """Write a file for every block."""
-        Path(folder).mkdir(parents=True)
-        for number, block in enumerate(self._blocks):
-            name = filename_provider.get_filename_for_task("", number).format(i=0)
-            pq.write_table(block, Path(folder) / name)
-
 
 def _train_here(
     recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any], callbacks: Sequence[Any]
@@ -144,8 +136,7 @@ def hold_ray_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ray, "cluster_resources", lambda: {"CPU": CPUS})
     patch.setattr(ray, "nodes", list)
     patch.setattr("snag_dist.api.connect", lambda cluster: None)
-    for module in ("sources", "extract"):
-        patch.setattr(f"snag_dist.store.{module}.dataset_of_blocks", Blocks)
+    patch.setattr("snag_dist.store.extract.dataset_of_blocks", Blocks)
     patch.setattr("snag_dist.training.launch._fit", _train_here)
 
 

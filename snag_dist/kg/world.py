@@ -106,6 +106,9 @@ class TripleBlock:
 class World:
     """A generated world; holds nothing but its config, so it costs nothing at any size.
 
+    Attributes:
+        expected_triples: how many it has, by the chances of its facts.
+
     Raises:
         ConfigError: more triples are asked for in valid and test than the anchors leave.
     """
@@ -114,6 +117,7 @@ class World:
         self.config = config
         self._population = Population(config.seed, config.num_entities, config.noise)
         expected = expect_triples(self._population, config.density)
+        self.expected_triples = round(expected.total)
         # The anchors lie in train, so the other facts go to valid and test more often.
         self._free_share = 1.0 - expected.anchored / expected.total
         if config.valid_share + config.test_share > self._free_share:

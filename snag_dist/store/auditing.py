@@ -12,8 +12,8 @@ from snag_dist.store.blocks import Ints
 from snag_dist.store.opened import read_triples
 from snag_dist.store.schema import RELATIONS, triple_parts
 
-TRIPLES_PER_PART = 1 << 22
-"""Triples that are examined together: about 0.6 GB at their peak."""
+TRIPLES_PER_PART = 1 << 21
+"""Triples that are examined together: about 0.3 GB at their peak."""
 
 
 def audit_store(

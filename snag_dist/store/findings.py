@@ -15,7 +15,7 @@ class Findings(Config):
     repair: RepairManifest | None = None
     """What the repair dropped and moved."""
     stored: AuditReport | None = None
-    """Of the splits as they are stored; none where they are too large to audit."""
+    """Of the splits as they are stored; none in a store of an earlier version that was too large for it."""
 
     def lines(self) -> list[str]:
         """Return the findings as plain lines."""

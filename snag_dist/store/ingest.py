@@ -226,13 +226,15 @@ def _write_triples(
 ) -> dict[str, int]:
     """Write all splits; return how many triples each has."""
     files = TripleFiles(folder, rows_per_part, pool)
-    done = 0
+    done, total = 0, reading.num_triples
+    progress("writing triples", 0, total)
     for told in pool.in_order(reading.blocks()):
         for split, table in told:
             files.add(split, table)
             done += table.num_rows
-        progress("writing triples", done, done)
+        progress("writing triples", min(done, total), total)
     files.close()
+    progress("writing triples", total, total)
     return {split: files.num_triples.get(split, 0) for split in source.splits}
 
 

@@ -44,6 +44,7 @@ class Reading:
         entities, relations: what is known of them.
         rows: where entities go.
         blocks: iterates over tasks that each return (split, triples as the store keeps them), in the order of the rows.
+        num_triples: of all splits; expected of a world.
         num_literals: split name to the statements about literals that were left out.
     """
 
@@ -51,6 +52,7 @@ class Reading:
     relations: KnownKeys
     rows: Rows
     blocks: Callable[[], Iterator[Callable[[], list[tuple[str, pa.Table]]]]]
+    num_triples: int
     num_literals: dict[str, int]
 
 
@@ -71,11 +73,12 @@ def read_source(
     """
     entities = _Vocabulary(source.entities, scratch / "entities")
     relations = _Vocabulary(source.relations, scratch / "relations")
-    blocks, num_literals = source.blocks, dict.fromkeys(source.splits, 0)
+    blocks, num_literals, num_triples = source.blocks, dict.fromkeys(source.splits, 0), source.num_triples
     if entities.by_key or relations.by_key:
         noted = _note_keys(source, entities, relations, scratch / "blocks", threads)
         for block in noted:
             num_literals[block.split] += block.num_literals
+        num_triples = sum(block.num_rows for block in noted)
         _check_filled(source, noted)
         blocks = partial(_noted_blocks, noted)
     known_entities = entities.number(partial(Rows, seed), threads, keys_per_partition)
@@ -91,7 +94,8 @@ def read_source(
         for number, read in enumerate(blocks()):
             yield partial(to_rows, number, read)
 
-    return Reading(known_entities, known_relations, Rows(seed, known_entities.num), tasks, num_literals)
+    rows = Rows(seed, known_entities.num)
+    return Reading(known_entities, known_relations, rows, tasks, num_triples, num_literals)
 
 
 class _Vocabulary:

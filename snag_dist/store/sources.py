@@ -24,7 +24,7 @@ from snag_dist.store.parquet_source import ParquetConfig, largest_ids, open_spli
 from snag_dist.store.text_source import read_ntriples_blocks, read_tsv_blocks
 
 # Entities of a generated world whose facts are drawn together.
-_ENTITIES_PER_BLOCK = 1 << 16
+_ENTITIES_PER_BLOCK = 1 << 15
 
 
 class OpenkeConfig(Config):
@@ -113,6 +113,7 @@ class Source:
     Attributes:
         description: layout and place, in words.
         splits: split name to where it comes from, in words, train first.
+        num_triples: of all splits; expected of a world, 0 where it is not known before they are read.
         entities, relations: what is known of the keys before the triples are read.
         blocks: iterates over tasks that each return blocks, in the order of the rows; one block where it holds keys.
             Iterated again, they are the same.
@@ -121,6 +122,7 @@ class Source:
 
     description: str
     splits: dict[str, str]
+    num_triples: int
     entities: Keys
     relations: Keys
     blocks: Callable[[], Iterator[Callable[[], list[Block]]]]
@@ -170,6 +172,7 @@ def source_of_graph(graph: Graph, description: str, rows_per_block: int) -> Sour
     return Source(
         description,
         dict.fromkeys(splits, description),
+        len(graph.all_triples()),
         _listed(graph.entities, graph.entity_names),
         _listed(graph.relations, graph.relation_names),
         blocks,
@@ -200,6 +203,7 @@ def _open_world(config: WorldConfig) -> Source:
     return Source(
         f"generated world of {config.num_entities} entities, seed {config.seed}",
         dict.fromkeys(SPLITS, "generated world"),
+        world.expected_triples,
         WorldKeys(world),
         _listed(world.relations, world.relation_names),
         blocks,
@@ -217,6 +221,7 @@ def _open_text(
     return Source(
         _describe(config),
         {split: str(path) for split, path in files.items()},
+        0,
         UnnumberedKeys("appearance", by_key=True, labels=labels),
         UnnumberedKeys("appearance", by_key=True),
         lambda: (partial(_alone, task) for task in read(files)),
@@ -243,6 +248,7 @@ def _open_parquet(config: ParquetConfig, rows_per_block: int) -> Source:
     return Source(
         f"parquet {config.train.parent}",
         {split: str(path) for split, path in config.splits().items()},
+        sum(files.num_rows for files in opened.values()),
         entities,
         relations,
         lambda: (partial(_alone, task) for task in read_blocks(opened, rows_per_block)),

@@ -27,6 +27,7 @@ import emoji
 import exact_ranks
 import extraction
 import first_pass
+import ingest
 import modulus
 import overhead
 import parity
@@ -51,6 +52,8 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "alignment": alignment.measure,
     "checkpoints": checkpoints.measure,
     "damage": damage.measure,
+    "ingest": ingest.measure,
+    "ingest_world": ingest.measure_world,
 }
 
 
@@ -88,7 +91,7 @@ def write_record(
 def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
     store: Annotated[
-        Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji, its raw data.")
+        Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji and ingest, raw data.")
     ] = Path(),
     seed: int = 0,
 ) -> None:

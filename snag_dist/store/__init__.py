@@ -3,12 +3,13 @@
 Graph:
 schema            layout of the files, Arrow schemas          manifest    what must be there; hashes, fingerprints
 sources           where a graph may come from                 opened      the store as other packages read it
-parquet_source    triples from Parquet, through Ray Data      findings    what the audit found, as it is kept
-alignment_source  two graphs and their links                  missing     who loses a modality, over a feature table
-vocabulary        keys to ids                                 gather      features by row, from mapped arrays
-remap             ids to rows, in Ray Data's tasks            stream      triples to the workers
-ingest            source to store                             pipeline    how our Ray Data pipelines run
-fingerprint       what a run depends on, as one hash          core        the k-core of a store (core_record)
+parquet_source, text_source, alignment_source                 findings    what the audit found, as it is kept
+                  triples as blocks, and two graphs           missing     who loses a modality, over a feature table
+keys              what is known of keys before and after      gather      features by row, from mapped arrays
+key_runs, numbering   keys to places, partition by partition  stream      triples to the workers
+reading, blocks   a source told in rows                       auditing    the audit, in parts where it is large
+ingest            source to store: triple_files, fingerprint  pipeline    threads, and datasets of Ray Data, in order
+core              the k-core of a store (core_record)
 
 Features:
 media             where pictures and texts are: folders, Parquet, WebDataset; sentences is the tab-separated file

@@ -56,7 +56,9 @@ class PairGroups:
         rest, relations = np.divmod(codes[first], num_relations)
         group, turned = rest >> 1, (rest & 1).astype(np.bool_)
         low, high = np.divmod(pairs[_is_new(pairs)][group], num_entities)
-        return cls(np.where(turned, high, low), relations, np.where(turned, low, high), group, turned, splits)
+        heads, tails = high.copy(), low.copy()
+        heads[~turned], tails[~turned] = low[~turned], high[~turned]
+        return cls(heads, relations, tails, group, turned, splits)
 
     def __len__(self) -> int:
         return len(self.group)

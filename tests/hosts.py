@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 _TOOLS = ("ip", "unshare", "mount", "hostname")
 # Own mounts and name, then the program.
 _ENTER = 'mount --bind "$1" /etc/hosts && mount --bind "$2" "$3" && hostname "$4" && shift 4 && exec "$@"'
@@ -75,12 +77,22 @@ class Host:
                 self.command(command), env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
             )
 
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Living processes on this host, of a kind: part of their command."""
+        found: list[psutil.Process] = []
+        for pid in self._pids():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if any(kind in word for word in process.cmdline()[:1]):
+                    found.append(process)
+        return found
+
     def vanish(self) -> None:
         """Be gone at once, as a machine is that lost its power: no connection is closed, nothing says goodbye."""
         _call("ip", "-n", self.namespace, "link", "set", "eth0", "down")
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            pids = [int(pid) for pid in _call("ip", "netns", "pids", self.namespace).stdout.split()]
+            pids = self._pids()
             if not pids:
                 return
             for pid in pids:
@@ -88,6 +100,9 @@ class Host:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
         raise AssertionError(f"{self.name}: processes {pids} outlived SIGKILL")
+
+    def _pids(self) -> list[int]:
+        return [int(pid) for pid in _call("ip", "netns", "pids", self.namespace).stdout.split()]
 
 
 @dataclass

@@ -34,7 +34,7 @@ class Cluster:
         self.address = f"http://{head.address}:8265"
         options = ["--num-cpus=0", f"--port={PORT}", f"--dashboard-host={head.address}", f"--temp-dir={head.local}"]
         process = self._start(head, ["--head", *options])
-        wait_for_jobs(self.address, partial(head.run, environment=self.environment), process, self._log(head))
+        wait_for_jobs(self.address, partial(head.run, environment=self.environment), process, self.log(head))
 
     def add_worker(self, host: Host) -> None:
         """Start Ray on a host, with room for one training worker."""
@@ -55,9 +55,10 @@ class Cluster:
 
     def _start(self, host: Host, options: list[str]) -> "subprocess.Popen[bytes]":
         command = [RAY, "start", "--block", f"--node-ip-address={host.address}", *options]
-        return host.start([*command, "--object-store-memory=200000000"], self.environment, self._log(host))
+        return host.start([*command, "--object-store-memory=200000000"], self.environment, self.log(host))
 
-    def _log(self, host: Host) -> Path:
+    def log(self, host: Host) -> Path:
+        """What Ray said when it started on a host."""
         return self.folder / f"{host.name}.log"
 
 
@@ -87,8 +88,8 @@ def settings(folder: Path, *more: str) -> list[str]:
         f"store={folder}/store",
         f"runs={folder}/runs",
         "ingest.source.num_entities=300",
-        "train.epochs=20",
-        "train.evaluate_every=20",
+        "train.epochs=12",
+        "train.evaluate_every=12",
         "train.batch_size=32",
         "train.log_every=1",
         "train.checkpoint.every_steps=10",
@@ -148,14 +149,18 @@ def test_a_host_vanishes_and_another_takes_its_place(cluster: Cluster, folder: P
 def test_workers_come_and_go_with_the_hosts(cluster: Cluster, folder: Path, undisturbed: Any) -> None:
     # Hosts 2 and 4 have Ray now.
     run = RunFolder(folder / "runs" / "elastic")
-    elastic = ["cluster.num_workers=[1,3]", "cluster.resize_seconds=3", "train.epochs=20"]
-    job = cluster.start(settings(folder, "name=elastic", *elastic))
+    job = cluster.start(settings(folder, "name=elastic", "cluster.num_workers=[1,3]", "cluster.resize_seconds=1"))
     wait_until("two workers", lambda: run.read_status().get("num_workers") == 2)
     wait_until("25 steps and a checkpoint", lambda: has_begun(run, 25))
     cluster.hosts[3].vanish()
     wait_until("one worker", lambda: run.read_status().get("num_workers") == 1)
+    # The run must not end before there is room for more: its worker waits meanwhile.
+    [alone] = cluster.hosts[1].processes("RayTrainWorker")
+    alone.suspend()
     for host in cluster.hosts[4:6]:
         cluster.add_worker(host)
+        wait_until(f"Ray on {host.name}", lambda host=host: "Ray runtime started" in cluster.log(host).read_text())
+    alone.resume()
     wait_until("more than one worker", lambda: run.read_status().get("num_workers", 0) > 1)
     job.wait(600)
     assert job.returncode == 0, cluster.job_log.read_text()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from snag_dist.errors import ConfigError
+from snag_dist.training.launch import check_resources
 from snag_dist.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "jobs" / "recipes"
@@ -127,3 +128,21 @@ def test_a_recipe_is_laid_over_its_base(tmp_path: Path) -> None:
 def test_a_base_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe(write(tmp_path, "one.toml", text))
+
+
+@pytest.mark.parametrize(("given", "fewest", "most"), [("3", 3, 3), ("[2,8]", 2, 8), ("[2,2]", 2, 2)])
+def test_workers_are_a_number_or_the_fewest_and_the_most(given: str, fewest: int, most: int) -> None:
+    cluster = load_recipe(WORLD, [f"cluster.num_workers={given}"]).cluster
+    assert (cluster.fewest_workers, cluster.most_workers, cluster.is_elastic) == (fewest, most, fewest < most)
+    if cluster.is_elastic:
+        assert cluster.how_many_workers == "2 to 8"
+        with pytest.raises(ConfigError, match=r"expected one number, got 2 to 8: triples are streamed"):
+            check_resources(cluster, streamed=True)
+
+
+@pytest.mark.parametrize("given", ["0", "[2,1]", "[0,2]", "[1,2,3]", "[]", '"many"', "true", "1.5"])
+def test_other_numbers_of_workers_are_refused(given: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cluster\.num_workers: expected a number from 1, or the fewest and the most"
+    ):
+        load_recipe(WORLD, [f"cluster.num_workers={given}"])

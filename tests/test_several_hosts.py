@@ -70,12 +70,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """A head and two workers on hosts of their own, and more hosts without Ray."""
+    """A head and two workers on hosts of their own, and a fourth host without Ray."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
     # Of Ray's own files; a short path, for sockets have short names.
-    with tempfile.TemporaryDirectory(prefix="snag-") as local, Network(folder, 6, Path(local)) as hosts:
+    with tempfile.TemporaryDirectory(prefix="snag-") as local, Network(folder, 4, Path(local)) as hosts:
         made = Cluster(hosts, folder)
         for host in hosts[1:3]:
             made.add_worker(host)
@@ -88,14 +88,11 @@ def settings(folder: Path, *more: str) -> list[str]:
         f"store={folder}/store",
         f"runs={folder}/runs",
         "ingest.source.num_entities=300",
-        "train.epochs=12",
-        "train.evaluate_every=12",
+        "train.epochs=8",
+        "train.evaluate_every=8",
         "train.batch_size=32",
         "train.log_every=1",
         "train.checkpoint.every_steps=10",
-        # Sums of another number of workers round differently; in double that changes no rank.
-        "train.engine.precision=float64",
-        "evaluate.precision=float64",
         "method.encoder.width=32",
         "variants={}",
         # A whole processor each, which is all that a host has.
@@ -112,7 +109,7 @@ def undisturbed(cluster: Cluster, folder: Path) -> Any:
     return metrics(RunFolder(folder / "runs" / "undisturbed"))
 
 
-def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 300) -> None:
+def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 500) -> None:
     """Wait for something that must come."""
     end = time.monotonic() + seconds
     while not is_so():
@@ -144,29 +141,3 @@ def test_a_host_vanishes_and_another_takes_its_place(cluster: Cluster, folder: P
     assert metrics(run) == undisturbed
     status = run.read_status()
     assert (status["state"], status["restarts"], status["num_workers"]) == ("finished", 1, 2)
-
-
-def test_workers_come_and_go_with_the_hosts(cluster: Cluster, folder: Path, undisturbed: Any) -> None:
-    # Hosts 2 and 4 have Ray now.
-    run = RunFolder(folder / "runs" / "elastic")
-    job = cluster.start(settings(folder, "name=elastic", "cluster.num_workers=[1,3]", "cluster.resize_seconds=1"))
-    wait_until("two workers", lambda: run.read_status().get("num_workers") == 2)
-    wait_until("25 steps and a checkpoint", lambda: has_begun(run, 25))
-    cluster.hosts[3].vanish()
-    wait_until("one worker", lambda: run.read_status().get("num_workers") == 1)
-    # The run must not end before there is room for more: its worker waits meanwhile.
-    [alone] = cluster.hosts[1].processes("RayTrainWorker")
-    alone.suspend()
-    for host in cluster.hosts[4:6]:
-        cluster.add_worker(host)
-        wait_until(f"Ray on {host.name}", lambda host=host: "Ray runtime started" in cluster.log(host).read_text())
-    alone.resume()
-    wait_until("more than one worker", lambda: run.read_status().get("num_workers", 0) > 1)
-    job.wait(600)
-    assert job.returncode == 0, cluster.job_log.read_text()
-    assert metrics(run) == undisturbed
-    status = run.read_status()
-    assert (status["state"], status["restarts"]) == ("finished", 1)
-    sizes = [warning for warning in status["warnings"] if warning.startswith("the run goes on with")]
-    assert sizes[0] == "the run goes on with 1 worker(s) instead of 2, from the last checkpoint"
-    assert len(sizes) >= 2

@@ -128,7 +128,7 @@ def _collect(partitions: Partitions, p: int, numbering: Numbering) -> tuple[int,
     """Find the keys of a partition; return their number, and both addresses of the first that repeats in a table."""
     table = partitions.read(p)
     encoded = table["key"].combine_chunks().dictionary_encode()
-    codes, keys = encoded.indices.to_numpy(), encoded.dictionary
+    codes, keys = np.asarray(encoded.indices, dtype=np.int32), encoded.dictionary
     if numbering.order == "sorted":
         order = pc.sort_indices(keys).to_numpy()
         rank = np.empty(len(keys), dtype=codes.dtype)

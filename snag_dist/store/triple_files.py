@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,4 +59,5 @@ class TripleFiles:
 def _write_part(path: Path, table: pa.Table) -> None:
     assert table.schema == TRIPLE_SCHEMA
     # Few relations, many entities: a dictionary of these would be dropped half way.
-    pq.write_table(table, path, compression="zstd", use_dictionary=["relation"])
+    encoded: Any = ["relation"]
+    pq.write_table(table, path, compression="zstd", use_dictionary=encoded)

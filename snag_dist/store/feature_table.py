@@ -20,7 +20,6 @@ from snag_dist.store.schema import FORMAT_VERSION, PROBLEM_SCHEMA, PROBLEMS, REP
 from snag_dist.store.shard_files import load_mark
 from snag_dist.store.statistics import save_statistics
 
-"""In a table in the making: what is being made, so that parts of something else are not gone on with."""
 SCRATCH = "scratch"
 """In a table in the making: what a source lays out for the actors."""
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from workbench import group_of_one, make_recipe, make_worker, task_of
+from workbench import group_of_one, make_recipe, make_worker, ranking_of, task_of
 
-from snag_dist.kg.truth import TruthIndex
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.shard.ranking import rank_triples
-from snag_dist.training.completion_scoring import encode_owned
 
 THREADS = 2
 
@@ -23,28 +21,18 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
     with TemporaryDirectory() as runs, group_of_one() as group:
         worker = make_worker(make_recipe(store, Path(runs), seed=seed), group, THREADS)
         task, opened = task_of(worker), worker.store
-        codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32).codes
+        ranking = ranking_of(worker, group)
         test = opened.triples("test")
         every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])
-        truth = TruthIndex.build(every, opened.num_entities, opened.num_relations)
         seconds: dict[str, float] = {}
         tables = {}
         for dtype in (torch.float32, torch.float64):
             start = time.perf_counter()
-            tables[dtype] = rank_triples(
-                test,
-                codes=codes,
-                task=task,
-                truth=truth,
-                partition=worker.partition,
-                group=group,
-                budget_bytes=256 << 20,
-                dtype=dtype,
-            )
+            tables[dtype] = rank_triples(test, dtype=dtype, **ranking)
             seconds[str(dtype)] = time.perf_counter() - start
         relations = task.relations.detach().numpy().astype(np.float64)
         radians = np.pi / task.scorer.relation_bound
-        plain = _rank_by_numpy(test, every, codes.numpy().astype(np.float64), relations * radians)
+        plain = _rank_by_numpy(test, every, ranking["codes"].numpy().astype(np.float64), relations * radians)
     exact, fast = (RankMetrics.of(tables[dtype]).realistic for dtype in (torch.float64, torch.float32))
     scores = len(tables[torch.float32]) * opened.num_entities
     return {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from workbench import group_of_one, make_recipe, make_worker, method_of, set_threads, task_of
+from workbench import group_of_one, make_recipe, make_worker, method_of, ranking_of, set_threads, task_of
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.model.scorer import Scorer
@@ -25,7 +25,6 @@ from snag_dist.shard.group import Group
 from snag_dist.shard.ranking import rank_triples
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
-from snag_dist.training.completion_scoring import encode_owned
 from snag_dist.training.worker import Worker
 
 BATCH, STEPS, RATE, TRIPLES, CALLS = 1024, 150, 5e-3, 1000, 3
@@ -70,27 +69,14 @@ def _train(worker: Worker, group: Group, seed: int) -> None:
 
 
 def _compare(worker: Worker, group: Group, seed: int) -> dict[str, Any]:
-    task, opened = task_of(worker), worker.store
-    codes = encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32).codes
-    every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])
-    truth = TruthIndex.build(every, opened.num_entities, opened.num_relations)
+    task, opened, ranking = task_of(worker), worker.store, ranking_of(worker, group)
     test = np.random.default_rng(seed).permutation(opened.triples("test"))[:TRIPLES]
     assert task.scorer.rounding is not None
     offered = {None, *task.scorer.rounding.first_passes}
     ways = {name: way for name, way in WAYS.items() if way[1] in offered}
 
     def rank(dtype: torch.dtype, first_pass: torch.dtype | None) -> RankTable:
-        return rank_triples(
-            test,
-            codes=codes,
-            task=task,
-            truth=truth,
-            partition=worker.partition,
-            group=group,
-            budget_bytes=256 << 20,
-            dtype=dtype,
-            first_pass=first_pass,
-        )
+        return rank_triples(test, dtype=dtype, first_pass=first_pass, **ranking)
 
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     tables: dict[str, RankTable] = {}

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
+from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.choices import CompletionMethod
 from snag_dist.shard.group import Group
 from snag_dist.task.completion import CompletionTask
 from snag_dist.training.completion import DistributedCompletion
+from snag_dist.training.completion_scoring import encode_owned
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.worker import Worker, WorkerContext
 
@@ -61,6 +64,20 @@ def method_of(recipe: Recipe) -> CompletionMethod:
     """The method of a recipe of completion."""
     assert isinstance(recipe.method, CompletionMethod)
     return recipe.method
+
+
+def ranking_of(worker: Worker, group: Group) -> dict[str, Any]:
+    """Arguments of `rank_triples` for a worker of one: the codes it has now, triples of all splits known."""
+    task, opened = task_of(worker), worker.store
+    every = np.concatenate([opened.triples(split) for split in opened.manifest.num_triples])
+    return {
+        "codes": encode_owned(task, worker.stepper.table, worker.features, worker.partition, 0, torch.float32).codes,
+        "task": task,
+        "truth": TruthIndex.build(every, opened.num_entities, opened.num_relations),
+        "partition": worker.partition,
+        "group": group,
+        "budget_bytes": 256 << 20,
+    }
 
 
 def time_calls(call: Callable[[], object], *, warm: int, num: int) -> list[float]:

@@ -113,6 +113,9 @@ class Stream:
 
         Returns:
             (N,) int64 in [0, size); over all indices every value occurs once.
+
+        Raises:
+            ValueError: an index outside the range, whose walk might never end.
         """
         return self._walk(index, size, backward=False)
 
@@ -125,10 +128,15 @@ class Stream:
 
         Returns:
             (N,) int64 in [0, size).
+
+        Raises:
+            ValueError: a place outside the range.
         """
         return self._walk(places, size, backward=True)
 
     def _walk(self, values: Tensor, size: int, *, backward: bool) -> Tensor:
+        if len(values) and not (int(values.min()) >= 0 and int(values.max()) < size):
+            raise ValueError(f"expected values in [0, {size}), got {int(values.min())} to {int(values.max())}")
         half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
         if values.device.type == "cpu":
             places = torch.empty(len(values), dtype=torch.int64)

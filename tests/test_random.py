@@ -106,3 +106,11 @@ def test_a_permutation_stays_what_it_was() -> None:
     assert rows.permute(torch.arange(6), 6).tolist() == [5, 4, 1, 0, 2, 3]
     ids, found = torch.tensor([0, 5, 664_999, 90_000_000]), [61_515_183, 25_593_842, 48_038_931, 75_498_998]
     assert rows.permute(ids, 91_000_000).tolist() == found
+
+
+@pytest.mark.parametrize("outside", [-1, 10])
+def test_an_index_outside_the_range_is_refused(outside: int) -> None:
+    stream = Stream(0, "store/rows")
+    for send in (stream.permute, stream.unpermute):
+        with pytest.raises(ValueError, match=rf"expected values in \[0, 10\), got .*{outside}"):
+            send(torch.tensor([3, outside]), 10)

@@ -2,7 +2,7 @@
 
 Every check finds the mutual nearest pairs among the entities that no training link has yet, by clean codes. A pair that
 was mutual at K_s checks in a row is promoted. Pairs that touch a dev link are never promoted: what is right is known
-for them, so they say how precise the others are, and dev goes on selecting.
+for them, so those that would have been promoted say how precise the others are, and dev goes on selecting.
 
 Source: SNAG, section 3.4 (iterative training); Lin et al., MCLEA, section 3.5.
 """
@@ -61,7 +61,7 @@ class Mining:
             check=len(self.records) + 1,
             num_candidates=int((~joins).sum()),
             num_promoted=len(promoted),
-            dev_precision=_precision(mutual[touches], dev),
+            dev_precision=_precision(mutual[touches & (streaks >= checks)], dev),
         )
         return replace(
             self,
@@ -101,8 +101,14 @@ class Mining:
 
 
 def _precision(found: Ids, dev: Ids) -> float | None:
-    """Share of pairs (n, 2) that are dev links; None of no pairs."""
+    """Estimate the share of promoted pairs that are right from those (n, 2) that touch a dev link; None of no pairs.
+
+    Ends in dev links are counted, not pairs: a right pair has both of its ends there or none, a wrong one lies with either
+    end in a dev link of its own, and is met about twice as often.
+    """
     if not len(found):
         return None
     true = set(map(tuple, dev.tolist()))
-    return float(np.mean([tuple(pair) in true for pair in found.tolist()]))
+    right = sum(tuple(pair) in true for pair in found.tolist())
+    ends = int(np.isin(found[:, 0], dev[:, 0]).sum() + np.isin(found[:, 1], dev[:, 1]).sum())
+    return 2 * right / ends

@@ -221,7 +221,8 @@ class Engine:
 def _parameter_groups(module: nn.Module, weight_decay: float, lr_scale: Callable[[str], float]) -> list[dict[str, Any]]:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        decays = parameter.ndim >= 2 and not name.endswith("relations")
+        # Biases of several layers or heads may be one tensor of two dimensions.
+        decays = parameter.ndim >= 2 and not name.endswith(("relations", "bias"))
         groups.setdefault((weight_decay if decays else 0.0, lr_scale(name)), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale}

@@ -6,6 +6,7 @@ from torch import nn
 
 from snag_dist.config import validate
 from snag_dist.errors import ConfigError
+from snag_dist.model.structure import Gcn, GcnConfig
 from snag_dist.shard.group import Group
 from snag_dist.training.engine import Engine, EngineConfig, deepspeed_options
 
@@ -63,6 +64,19 @@ def test_equals_torch_adamw(stage: int, clip_norm: float, group: Group) -> None:
         optimizer.step()
     for name, parameter in named:
         torch.testing.assert_close(weights(engine)[f"weight/{name}"], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_biases_do_not_decay_whatever_their_shape(group: Group) -> None:
+    # The biases of a GCN's layers are one tensor (L, D).
+    torch.manual_seed(0)
+    module = Gcn(GcnConfig(num_layers=2), 4)
+    engine = Engine(module, EngineConfig(weight_decay=0.5), group, 4)
+    before = weights(engine)
+    engine.backward(sum((0.0 * p.sum() for p in module.parameters()), torch.zeros(())))
+    engine.step(0.1, 1.0)
+    after = weights(engine)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in after if not name.endswith("bias")} != set(after)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 1), (1, 2), (2, 0)])

@@ -150,6 +150,8 @@ def _limits(source: RunSource, facts: dict[str, Any]) -> Iterator[str]:
             )
         elif source.impute(name) == "learned":
             answer = "one learned vector stands for the missing token"
+        elif source.impute(name) == "zero":
+            answer = "the token is that of a vector of zeros"
         else:
             answer = "the token takes no part"
         yield f"{absent:,} of {total:,} entities have no {name}: {answer}."

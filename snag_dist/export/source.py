@@ -158,7 +158,7 @@ class RunSource:
         here = torch.ones(len(rows), dtype=torch.bool)
         names = self.encoder.modalities
         has = torch.stack([present[name] for name in names], dim=1) if names else here.new_ones(len(rows), 0)
-        used = [here, *(here if self.impute(name) == "learned" else present[name] for name in names)]
+        used = [here, *(here if self.impute(name) != "drop" else present[name] for name in names)]
         return Block(first, rows, fused.codes, fused.tokens, fused.confidence, torch.stack(used, dim=1), has)
 
 

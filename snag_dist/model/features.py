@@ -57,9 +57,11 @@ class ProjectionConfig(Config):
 
     layers: Literal[1, 2] = 1
     """Stacked linear maps without activation between; the released code uses two on DB15K."""
-    impute: Literal["drop", "learned", "noise"] = "drop"
-    """A missing vector: its token is masked out, replaced by a learned one, or drawn once from the column statistics
-    (the released code). Only `drop` and `learned` keep random numbers out of codes."""
+    impute: Literal["drop", "learned", "zero", "noise"] = "drop"
+    """A missing vector: its token is masked out, replaced by a learned one, made from a vector of zeros (the released
+    code for bags: nothing was counted), or from one drawn once from the column statistics (the released code for
+    pictures; it draws before it normalises rows, here columns are those of the vectors the encoder sees). All but
+    `noise` keep random numbers out of codes."""
 
 
 class Projection(nn.Module):
@@ -88,12 +90,14 @@ class Projection(nn.Module):
         return ColumnStatistics(self.mean, self.std)
 
     def impute(self, features: Tensor, present: Tensor, ids: Tensor, seed: int) -> Tensor:
-        """Fill absent vectors as the config says; only `noise` changes raw vectors. (N, F) -> (N, F)."""
-        if self._impute != "noise":
+        """Fill absent vectors as the config says; `drop` and `learned` leave them alone. (N, F) -> (N, F)."""
+        if self._impute not in ("zero", "noise"):
             return features
         absent = (~present).nonzero().squeeze(1)
         if len(absent) == 0:
             return features
+        if self._impute == "zero":
+            return features.index_fill(0, absent, 0.0)
         stream = Stream(seed, f"impute/{self._name}")
         drawn = stream.normal(ids[absent], features.shape[1], torch.float32).to(features.dtype)
         known = self.statistics.to(features)

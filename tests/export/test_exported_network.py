@@ -75,7 +75,7 @@ def test_every_fusion_is_the_trained_one(fusion: dict[str, Any]) -> None:
     assert_equal(*both(fusion=fusion))
 
 
-@pytest.mark.parametrize("impute", ["drop", "learned"])
+@pytest.mark.parametrize("impute", ["drop", "learned", "zero"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_every_projection_is_the_trained_one(layers: int, impute: str) -> None:
     own = {"vision": {"layers": 3 - layers, "impute": "drop"}}
@@ -84,7 +84,7 @@ def test_every_projection_is_the_trained_one(layers: int, impute: str) -> None:
     rows, features, mask = inputs()
     found = light(features=features, mask=mask, rows=rows).mask
     assert found is not None
-    assert torch.equal(found[:, 1], torch.ones(NUM, dtype=torch.bool) if impute == "learned" else mask[:, 1])
+    assert torch.equal(found[:, 1], torch.ones(NUM, dtype=torch.bool) if impute != "drop" else mask[:, 1])
     assert torch.equal(found[:, 2], mask[:, 2])
 
 

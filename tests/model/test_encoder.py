@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
-from snag_dist.model.features import ColumnStatistics, EntityInputs
+from snag_dist.model.features import ColumnStatistics, EntityInputs, Projection, ProjectionConfig
 from snag_dist.model.noise import GaussianNoiseConfig
 from snag_dist.random import Moment
 
@@ -37,7 +37,7 @@ def with_vision(given: EntityInputs, vision: torch.Tensor) -> EntityInputs:
     return EntityInputs(given.ids, given.rows, features, given.present, given.row_statistics)
 
 
-@pytest.mark.parametrize("impute", ["drop", "learned", "noise"])
+@pytest.mark.parametrize("impute", ["drop", "learned", "zero", "noise"])
 def test_what_stands_where_a_picture_is_missing_does_not_matter(impute: str) -> None:
     encoder, given = make(projection={"impute": impute}), inputs()
     other = given.features["vision"].clone()
@@ -53,6 +53,26 @@ def test_a_dropped_token_is_masked_and_a_learned_one_takes_part() -> None:
     # Tokens: graph, then the modalities by name.
     assert torch.equal(dropped[1::2, 2], torch.zeros(3))
     assert (learned > 0).all()
+
+
+def test_zeros_stand_for_a_missing_vector_as_if_they_were_its_own() -> None:
+    given = inputs()
+    zeros = given.features["vision"].clone()
+    zeros[1::2] = 0.0
+    there = {name: torch.ones_like(known) for name, known in given.present.items()}
+    own = EntityInputs(given.ids, given.rows, {**given.features, "vision": zeros}, there, given.row_statistics)
+    assert torch.equal(make(projection={"impute": "zero"})(given, 0, None).codes, make()(own, 0, None).codes)
+
+
+def test_imputed_noise_has_the_moments_of_the_columns() -> None:
+    num = 4000
+    present = torch.zeros(num, dtype=torch.bool)
+    statistics = ColumnStatistics(torch.tensor([0.0, 2.0, -1.0]), torch.tensor([1.0, 0.1, 3.0]))
+    projection = Projection(ProjectionConfig(impute="noise"), "vision", 3, statistics, 4)
+    drawn = projection.impute(torch.zeros(num, 3), present, torch.arange(num), 0)
+    # Five standard errors: of a mean std / sqrt(n), of a deviation std / sqrt(2 n).
+    assert ((drawn.mean(dim=0) - statistics.mean).abs() < 5 * statistics.std / num**0.5).all()
+    assert ((drawn.std(dim=0) - statistics.std).abs() < 5 * statistics.std / (2 * num) ** 0.5).all()
 
 
 def test_imputed_noise_is_keyed_by_seed_and_entity() -> None:

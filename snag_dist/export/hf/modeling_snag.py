@@ -64,13 +64,18 @@ class Projection(nn.Module):
         layers = [nn.Linear(modality["width"], code_width)]
         layers += [nn.Linear(code_width, code_width) for _ in range(modality["layers"] - 1)]
         self.layers = nn.Sequential(*layers)
-        self.absent = nn.Parameter(torch.zeros(code_width)) if modality["impute"] == "learned" else None
+        self._impute = modality["impute"]
+        self.absent = nn.Parameter(torch.zeros(code_width)) if self._impute == "learned" else None
 
     def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Project (B, F) vectors, of which (B,) are present: tokens (B, D), and (B,) which of them take part."""
+        if self._impute == "zero":
+            features = features * present.unsqueeze(1)
         tokens = self.layers(features)
-        if self.absent is None:
+        if self._impute == "drop":
             return tokens, present
+        if self.absent is None:
+            return tokens, torch.ones_like(present)
         return torch.where(present.unsqueeze(1), tokens, self.absent.to(tokens.dtype)), torch.ones_like(present)
 
 

@@ -100,7 +100,7 @@ def launch(
     folder.path.mkdir(parents=True, exist_ok=True)
     if split is None:
         write_json(folder.config, recipe.to_tree())
-        folder.write_status(state="running", store_fingerprint=store.fingerprint, versions=versions())
+        folder.write_status(state="running", notice=False, store_fingerprint=store.fingerprint, versions=versions())
     can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
     with can_stop, follow(folder.log, num_steps, recipe.name):
         report = _fit(recipe, store, folder, settings, callbacks)

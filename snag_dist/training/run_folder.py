@@ -108,6 +108,12 @@ class RunFolder:
         """Keep a warning with the run, for everyone who looks at it."""
         self.write_status(warnings=[*self.read_warnings(), text])
 
+    def count_restart(self, why: str) -> None:
+        """Count a restart of all workers, and warn of it; whatever notice there was of it is over."""
+        number = self.read_status().get("restarts", 0) + 1
+        self.write_status(restarts=number, notice=False)
+        self.add_warning(f"restart {number}: {why}; all workers are started anew and go on from the last checkpoint")
+
     def read_warnings(self) -> list[str]:
         """Read the warnings of the run so far, the oldest first."""
         return self.read_status().get("warnings", [])

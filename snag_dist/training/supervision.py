@@ -35,17 +35,20 @@ class RestartCounter(UserCallback):
             cause = find_user_error(error)
             if cause is not None:
                 raise cause
-        if not self._left or not self._counts:
+        taken = any(_was_taken_back(error) for error in worker_exceptions.values())
+        if not self._counts or (not taken and not self._left):
             return
-        self._left -= 1
-        number = self._folder.read_status().get("restarts", 0) + 1
-        self._folder.write_status(restarts=number)
+        if not taken:
+            self._left -= 1
         rank, error = min(worker_exceptions.items())
         words = next(iter(str(error).splitlines()), "")
-        self._folder.add_warning(
-            f"restart {number}: worker {rank} failed with {type(error).__name__} ({words}); all workers are started "
-            "anew and go on from the last checkpoint"
-        )
+        self._folder.count_restart(f"worker {rank} failed with {type(error).__name__} ({words})")
+
+
+def _was_taken_back(error: Exception) -> bool:
+    """Whether a worker died with a node that was taken back with a notice, which Ray does not count as a failure."""
+    cause = getattr(error, "health_check_failure", error)
+    return bool(getattr(cause, "preempted", False))
 
 
 def wait(work: Callable[[], T], folder: RunFolder) -> T:

@@ -7,7 +7,7 @@ exchange are the same either way.
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,11 +111,24 @@ class Worker:
         logger.warning(text)
         self._folder.add_warning(text)
 
-    def _note_size(self) -> None:
-        """Keep the number of workers with the run, and say so where it is another one than before."""
+    def _hear_preemption(self) -> bool:
+        """Ask whether a node will be taken back, and keep the answer with the run. A collective."""
+        assert self._context.notices.preempted is not None
+        heard = self._context.notices.preempted()
+        if heard and self._group.rank == 0:
+            self._folder.write_status(notice=True)
+            self._warn("a node of the workers will be taken back: a checkpoint at this step")
+        return heard
+
+    def _note_start(self) -> None:
+        """Keep with the run what is another than before: the number of workers, and a node that was taken back."""
         if self._group.rank:
             return
-        size, before = self._group.size, self._folder.read_status().get("num_workers")
+        status = self._folder.read_status()
+        if status.get("notice"):
+            # Ray starts all workers anew when the node's time is up, which is no failure of a worker.
+            self._folder.count_restart("a node was taken back")
+        size, before = self._group.size, status.get("num_workers")
         if before not in (None, size):
             self._warn(f"the run goes on with {size} worker(s) instead of {before}, from the last checkpoint")
         self._folder.write_status(num_workers=size)
@@ -133,11 +146,14 @@ class Worker:
         """
         assignment = self.assignment
         telemetry = Telemetry(self._folder, self._group, self.recipe, assignment.num_candidates)
-        boundary = Boundary(self.recipe.train.checkpoint, self._group.rank, self._context.notices)
+        notices = self._context.notices
+        if notices.preempted is not None:
+            notices = replace(notices, preempted=self._hear_preemption)
+        boundary = Boundary(self.recipe.train.checkpoint, self._group.rank, notices)
         loop = Loop(
             self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report
         )
-        self._note_size()
+        self._note_start()
         try:
             end = loop.run()
         finally:

@@ -4,6 +4,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from snag_dist.errors import NumericError
 from snag_dist.training.run_folder import RunFolder
@@ -29,6 +31,20 @@ def test_restarts_are_counted_over_the_life_of_a_run(tmp_path: Path) -> None:
     )
     RestartCounter(folder, 2, counts=False).after_exception(None, died())
     assert folder.read_status()["restarts"] == 3
+
+
+def test_a_node_that_was_taken_back_is_counted_and_costs_no_failure(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_status(notice=True)
+    counter = RestartCounter(folder, 1, counts=True)
+    gone = WorkerHealthCheckFailedError("no answer", failure=RayActorError(error_msg="the node died", preempted=True))
+    for number in (1, 2):
+        counter.after_exception(None, {0: RuntimeError("connection closed"), 1: gone})
+        assert (folder.read_status()["restarts"], folder.read_status()["notice"]) == (number, False)
+    # The one failure that is allowed is still to come.
+    for number in (3, 3):
+        counter.after_exception(None, died())
+        assert folder.read_status()["restarts"] == number
 
 
 def test_what_the_user_must_mend_ends_the_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import ray
 import yaml
+from ray._private import ray_constants
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from snag_dist.training.gauges import GAUGES, PREFIX
@@ -107,6 +108,28 @@ def test_kubernetes_has_token_shared_storage_and_memory(name: str) -> None:
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert "persistentVolumeClaim" in volumes[mounts["/shared"]]
         assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_a_worker_pod_that_must_go_leaves_time_for_a_checkpoint(name: str) -> None:
+    for group in cluster_spec(load(name))["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        environment = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+        # Ray drains the node when the pod is told to end, and ends it after so many seconds itself.
+        drain = float(environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert ray_constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S < drain < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_spot_workers_pass_the_notice_of_their_cloud_on(name: str) -> None:
+    commands = load(name)["worker_start_ray_commands"]
+    assert "ray start" in commands[-2]
+    script = f"/opt/snag_dist/cluster/drain_on_notice.py {name} "
+    assert f"RAY_AUTH_MODE=token nohup python {script}" in commands[-1]
+    assert commands[-1].endswith("&")
+    copied = [value.split() for kind, value in instructions() if kind == "COPY"]
+    assert ["cluster/drain_on_notice.py", "cluster/drain_on_notice.py"] in copied
+    assert ("WORKDIR", "/opt/snag_dist") in instructions()
 
 
 @pytest.mark.parametrize("name", ["rayjob-train", "rayjob-tune"])

@@ -20,10 +20,12 @@ ROWS = 30
 class Parts:
     """An engine and a table, and where their checkpoints go."""
 
-    def __init__(self, folder: Path, group: Group, seed: int, fingerprint: str = "f" * 64, keep: int = 2):
+    def __init__(
+        self, folder: Path, group: Group, seed: int, fingerprint: str = "f" * 64, keep: int = 2, zero_stage: int = 0
+    ):
         torch.manual_seed(seed)
-        partition = Partition(ROWS, 4, group.size)
-        self.engine = Engine(nn.Linear(3, 2), EngineConfig(), group, 1)
+        self.partition = partition = Partition(ROWS, 4, group.size)
+        self.engine = Engine(nn.Linear(3, 2), EngineConfig(zero_stage=zero_stage), group, 1)
         self.table = EntityTable(
             LazyAdamConfig(), partition, group, width=6, start=InitialRows("uniform", 0.5), seed=seed
         )

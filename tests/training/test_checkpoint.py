@@ -5,34 +5,95 @@ import json
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from checkpoint_parts import Parts
 from distributed import run_distributed
+from numpy.typing import NDArray
+from small_run import SmallRun
 
 from snag_dist.errors import CheckpointError
 from snag_dist.shard.group import Group
+from snag_dist.training import checkpoint
 from snag_dist.training.background import Background
 from snag_dist.training.checkpoint import best_of
-from snag_dist.training.checkpoint_files import point, read_pointer, write_manifest
+from snag_dist.training.checkpoint_files import complete_versions, point, read_pointer, write_manifest
 from snag_dist.training.cursor import Cursor, read_cursor
 
+SIZES = (1, 2, 4)
+ZERO_STAGES = (0, 1, 2)
 
-def save_and_return(group: Group, folder: Path) -> np.ndarray:
-    parts = Parts(folder, group, 0)
-    parts.learn(0)
-    parts.save(1, best=True)
-    return np.concatenate(group.gather_objects(parts.table.rows.numpy()))
+State = dict[str, NDArray[Any]]
 
 
-def load_and_return(group: Group, folder: Path) -> np.ndarray:
-    parts = Parts(folder, group, 5)
-    parts.load("BEST")
-    return np.concatenate(group.gather_objects(parts.table.rows.numpy()))
+def state_of(parts: Parts, group: Group) -> State:
+    """All that a checkpoint holds: rows and their optimiser, the dense engine, what the task keeps."""
+    shards = [parts.table.shard_state(shard) for shard in parts.partition.shards(group.rank)]
+    own = {f"rows/{name}": torch.cat([shard[name] for shard in shards]).numpy().copy() for name in shards[0]}
+    everyone = group.gather_objects(own)
+    rows = {name: np.concatenate([part[name] for part in everyone]) for name in own}
+    dense = {f"dense/{name}": value.numpy().copy() for name, value in parts.engine.state().items()}
+    return {**rows, **dense, **{f"task/{name}": value.numpy().copy() for name, value in parts.kept.state().items()}}
+
+
+def save_and_return(group: Group, folder: Path) -> dict[int, State]:
+    saved: dict[int, State] = {}
+    for stage in ZERO_STAGES:
+        parts = Parts(folder / f"zero-{stage}", group, 0, zero_stage=stage)
+        for step in range(3):
+            parts.learn(step)
+        parts.kept.value = torch.arange(group.size, group.size + 3)
+        parts.save(1, best=True)
+        saved[stage] = state_of(parts, group)
+    return saved
+
+
+def load_and_return(group: Group, folders: Mapping[int, Path]) -> dict[tuple[int, int], tuple[State, State]]:
+    """By number of workers before and ZeRO stage: the state as loaded, and after a step more."""
+    loaded: dict[tuple[int, int], tuple[State, State]] = {}
+    for before, folder in folders.items():
+        for stage in ZERO_STAGES:
+            parts = Parts(folder / f"zero-{stage}", group, 5, zero_stage=stage)
+            assert parts.load("BEST") == Cursor(epoch=1, step=1)
+            at_once = state_of(parts, group)
+            parts.learn(3)
+            loaded[before, stage] = at_once, state_of(parts, group)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def saved_at(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, dict[int, State]]]:
+    """Folder of checkpoints and their states by ZeRO stage, by the number of workers that saved them."""
+    folders = {size: tmp_path_factory.mktemp(f"saved-at-{size}") for size in SIZES}
+    return {size: (folder, run_distributed(save_and_return, size, folder)[0]) for size, folder in folders.items()}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("after", SIZES)
+def test_opens_at_any_number_of_workers(after: int, saved_at: dict[int, tuple[Path, dict[int, State]]]) -> None:
+    folders = {before: folder for before, (folder, _) in saved_at.items()}
+    for loaded in run_distributed(load_and_return, after, folders):
+        assert set(loaded) == {(before, stage) for before in SIZES for stage in ZERO_STAGES}
+        for (before, stage), (state, following) in loaded.items():
+            saved = saved_at[before][1][stage]
+            assert state.keys() == saved.keys()
+            kinds = {name.partition("/")[0] for name in state}
+            assert kinds == {"rows", "dense", "task"}
+            assert {"dense/weight/weight", "dense/exp_avg/bias", "dense/exp_avg_sq/weight", "dense/step"} <= set(state)
+            for name, value in saved.items():
+                assert np.array_equal(state[name], value), (before, stage, name)
+            # And goes on: every worker has the same loss here, whose gradient is the same at any number of them.
+            assert following["dense/step"] == saved["dense/step"] + 1
+            alone = loaded[before, 0][1]
+            for name in (name for name in following if name.startswith("dense/")):
+                np.testing.assert_allclose(following[name], alone[name], rtol=1e-6, err_msg=f"{before} {stage} {name}")
 
 
 def test_what_was_saved_is_loaded(group: Group, tmp_path: Path) -> None:
@@ -50,14 +111,6 @@ def test_what_was_saved_is_loaded(group: Group, tmp_path: Path) -> None:
     assert torch.equal(parts.table.rows, other.table.rows)
     for name, value in parts.engine.state().items():
         assert torch.equal(value, other.engine.state()[name]), name
-
-
-@pytest.mark.distributed
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4), (4, 2)])
-def test_opens_at_another_number_of_workers(before: int, after: int, tmp_path: Path) -> None:
-    saved = run_distributed(save_and_return, before, tmp_path)[0]
-    loaded = run_distributed(load_and_return, after, tmp_path)[0]
-    assert np.array_equal(saved, loaded)
 
 
 def test_old_ones_go_and_the_best_stays(group: Group, tmp_path: Path) -> None:
@@ -88,7 +141,7 @@ def test_a_stage_begins_with_a_selection_of_its_own() -> None:
     assert (begun.best_mrr, begun.evaluations_since_best) == (-1.0, 0)
 
 
-def test_training_goes_on_while_a_copy_is_written(group: Group, tmp_path: Path) -> None:
+def test_what_is_written_is_the_moment_of_saving(group: Group, tmp_path: Path) -> None:
     parts = Parts(tmp_path, group, 0)
     parts.learn(0)
     rows = parts.table.rows.clone()
@@ -107,6 +160,44 @@ def test_training_goes_on_while_a_copy_is_written(group: Group, tmp_path: Path) 
     other.load("LATEST")
     assert torch.equal(other.table.rows, rows)
     assert all(torch.equal(value, dense[name]) for name, value in other.engine.state().items())
+
+
+def test_training_goes_on_while_a_copy_is_written(
+    group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+
+    def write_when_it_may(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        assert may_write.wait(120)
+        return write_tensors(path, tensors)
+
+    write_tensors = checkpoint.write_tensors
+    monkeypatch.setattr(checkpoint, "write_tensors", write_when_it_may)
+    run = SmallRun(tmp_path, group, checkpoint={"every_seconds": None, "every_steps": 2, "keep": 20})
+    seen: dict[str, Any] = {}
+
+    def steps_taken() -> int:
+        return len(run.losses()) if run.folder.log.is_file() else 0
+
+    def watch() -> None:
+        end = time.monotonic() + 120
+        while steps_taken() < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+        # The second checkpoint is due now: time for it to begin, if it did not wait for the first.
+        time.sleep(0.5)
+        seen["steps"] = steps_taken()
+        seen["writing"] = run.checkpoints.is_writing
+        seen["folder"] = sorted(path.name for path in run.folder.checkpoints.iterdir())
+        may_write.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run.train()
+    watcher.join()
+    # Saved after step 2, whose writing did not begin: steps 3 and 4 were taken, and the save after step 4 waits.
+    assert seen == {"steps": 4, "writing": False, "folder": ["step-00000002.partial"]}
+    assert complete_versions(run.folder.checkpoints)[:2] == ["step-00000002", "step-00000004"]
+    assert read_pointer(run.folder.checkpoints / "LATEST") == "step-00000015"
 
 
 @pytest.fixture
@@ -202,9 +293,43 @@ def test_of_another_store(group: Group, tmp_path: Path) -> None:
         other.load("LATEST")
 
 
-def test_a_manifest_is_written_last(group: Group, tmp_path: Path) -> None:
+def test_a_manifest_is_written_last(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(tmp_path, group, 0)
     parts.save(3)
-    folder = tmp_path / "step-00000003"
-    listed = json.loads((folder / "manifest.json").read_text())["files"]
-    assert set(listed) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    there: list[set[str]] = []
+
+    def look_and_write(folder: Path, tree: Mapping[str, Any]) -> None:
+        there.append({path.name for path in folder.iterdir()})
+        assert (folder.name, read_pointer(tmp_path / "LATEST")) == ("step-00000008.partial", "step-00000003")
+        write_manifest(folder, tree)
+        there.append({path.name for path in folder.iterdir()})
+
+    monkeypatch.setattr(checkpoint, "write_manifest", look_and_write)
+    parts.save(8)
+    folder = tmp_path / "step-00000008"
+    listed = set(json.loads((folder / "manifest.json").read_text())["files"])
+    assert there == [listed, listed | {"manifest.json"}]
+    assert {path.name for path in folder.iterdir()} == there[-1]
+
+
+def test_without_a_manifest_there_is_no_version(group: Group, tmp_path: Path) -> None:
+    parts = Parts(tmp_path, group, 0)
+    parts.learn(0)
+    parts.save(3, best=True)
+    rows = parts.table.rows.clone()
+    parts.learn(3)
+    # A folder in its place: all other files are written, the manifest is not.
+    (tmp_path / "step-00000008.partial" / "manifest.json").mkdir(parents=True)
+    message = (
+        r"step-00000008\.partial/manifest\.json: expected to write \d+ bytes, got: .*Is a directory.*; mend the disk"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        parts.save(8, best=True)
+    assert not parts.checkpoints.in_flight
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BEST", "LATEST", "step-00000003"]
+    assert {read_pointer(tmp_path / name) for name in ("BEST", "LATEST")} == {"step-00000003"}
+    other = Parts(tmp_path, group, 1)
+    assert other.load("LATEST") == Cursor(epoch=1, step=3)
+    assert torch.equal(other.table.rows, rows) and not other.warnings
+    parts.save(8)
+    assert read_pointer(tmp_path / "LATEST") == "step-00000008"

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent / "bench"))
 
 from run import describe_machine, write_record
 
+from snag_dist.console import USER_ERROR
 from snag_dist.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -92,10 +93,16 @@ class Training:
         return self.driver
 
     def restart_if_ended(self) -> bool:
-        """Start the command again where it ended without finishing; say whether it did."""
+        """Start the command again where it ended without finishing; say whether it did.
+
+        Raises:
+            Stuck: it ended with a mistake that starting it again does not mend.
+        """
         code = self.driver.poll()
         if code is None or (code == 0 and self.is_finished):
             return False
+        if code == USER_ERROR:
+            raise Stuck(f"{self._log}: the command ended with exit code {code}")
         self.start()
         return True
 
@@ -156,13 +163,36 @@ def wait_for_step(training: Training, step: int) -> int:
     raise Stuck(f"{training.run.path}: not beyond step {step} after {_PATIENCE:g} s")
 
 
-def strike(training: Training, victim: str, instants: random.Random) -> bool:
-    """Kill at a random instant; return whether a half-written checkpoint lies there right after.
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs still; one that nobody has buried does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_the_end_of(training: Training, workers: list[psutil.Process]) -> None:
+    """Wait until training workers are gone: where only their raylet or driver died, they take some more steps.
+
+    Raises:
+        Stuck: they outlive it.
+    """
+    end = time.monotonic() + _PATIENCE
+    while any(map(is_alive, workers)):
+        if time.monotonic() > end:
+            raise Stuck(f"{training.run.path}: workers live on {_PATIENCE:g} s after the kill")
+        time.sleep(0.05)
+
+
+def strike(training: Training, victim: str, instants: random.Random) -> bool | None:
+    """Kill at a random instant; return whether a half-written checkpoint lies there right after; None if it finished.
 
     Raises:
         Stuck: there was nothing to kill.
     """
     time.sleep(instants.uniform(0.0, _LATEST_INSTANT))
+    if training.is_finished:
+        return None
     if victim == "driver":
         training.driver.send_signal(signal.SIGKILL)
         training.driver.wait(30)
@@ -182,8 +212,13 @@ def strike(training: Training, victim: str, instants: random.Random) -> bool:
 
 def kill_once(training: Training, victim: str, instants: random.Random) -> Kill | None:
     """Kill something of a running training, and wait until it has got further; None if it finished before."""
+    workers = training.processes("RayTrainWorker")
     half_written = strike(training, victim, instants)
-    at, steps, driver = time.monotonic(), training.steps(), training.driver
+    if half_written is None:
+        return None
+    at, driver = time.monotonic(), training.driver
+    wait_for_the_end_of(training, workers)
+    steps = training.steps()
     before = steps[-1]
     reached = wait_for_step(training, max(steps))
     if reached <= max(steps):
@@ -255,7 +290,7 @@ def main(
     kills: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the instants and the workers chosen.")] = 0,
     entities: Annotated[int, typer.Option(help="Size of the generated world.")] = 3000,
-    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 40,
+    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 80,
     folder: Annotated[Path | None, typer.Option(help="For store and runs; unset, one that is removed.")] = None,
 ) -> None:
     """Kill, compare, and write down what was seen."""

@@ -101,12 +101,32 @@ def test_weights_of_the_modalities(pair: Path) -> None:
 def test_evaluate_repeats_the_figures_at_another_number_of_workers(pair: Path) -> None:
     folder = RunFolder(pair / "runs" / "pair")
     before = read_alignment_report(folder.metrics("test"))
+    for part in folder.ranks(".").glob("test-*/part-*"):
+        part.unlink()
     snag_dist.evaluate(folder.path, overrides=["cluster.num_workers=1"])
     assert read_alignment_report(folder.metrics("test")) == before
     dev = snag_dist.evaluate(folder.path, "valid")
     assert dev["protocol"]["num_pairs"] == 12
     with pytest.raises(ConfigError, match=r"--split: expected one of test, valid, got 'train'"):
         snag_dist.evaluate(folder.path, "train")
+
+
+def test_an_evaluation_goes_on_with_the_list_of_candidates_that_is_missing(pair: Path) -> None:
+    folder = RunFolder(pair / "runs" / "pair")
+    before = read_alignment_report(folder.metrics("test"))
+    made = {
+        part: part.stat().st_mtime_ns for part in folder.ranks(".").glob("test-*/part-*") if "plain" not in str(part)
+    }
+    assert len(made) == 4
+    gone = folder.ranks("test-all-cosine")
+    next(part for part in made if part.parent == gone).unlink()
+    snag_dist.evaluate(folder.path)
+    assert read_alignment_report(folder.metrics("test")) == before
+    again = {part for part, time in made.items() if part.stat().st_mtime_ns != time}
+    assert {part.parent.name for part in again} == {"test-all-cosine", "test-all-csls"}
+    # Ranks under other neighbours are of another evaluation.
+    snag_dist.evaluate(folder.path, overrides=["evaluate.k_csls=1"])
+    assert all(part.stat().st_mtime_ns != time for part, time in made.items())
 
 
 def test_a_run_goes_on_in_the_iterative_stage(pair: Path) -> None:

@@ -89,6 +89,23 @@ def test_evaluate_repeats_the_figures_of_training_at_another_number_of_workers(w
     assert dev["protocol"]["split"] == "valid"
 
 
+def test_an_interrupted_evaluation_goes_on_with_the_block_that_is_missing(world: Path) -> None:
+    folder = RunFolder(world / "runs" / "world")
+    before = json.loads(folder.metrics("test").read_text())
+    for part in folder.ranks("test").glob("*"):
+        part.unlink()
+    small = ["evaluate.budget_bytes=20000"]
+    snag_dist.evaluate(folder.path, overrides=small)
+    parts = sorted(folder.ranks("test").glob("part-*"))
+    assert len(parts) > 3
+    made = {part: part.stat().st_mtime_ns for part in parts}
+    for part in parts[-2:]:
+        part.unlink()
+    assert snag_dist.evaluate(folder.path, overrides=small)["metrics"] == before["metrics"]
+    again = [part for part in parts if part.stat().st_mtime_ns != made[part]]
+    assert again == parts[-2:]
+
+
 def test_a_first_pass_changes_no_rank(world: Path) -> None:
     folder = RunFolder(world / "runs" / "world")
     ranks: list[Any] = []

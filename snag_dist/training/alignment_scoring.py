@@ -5,7 +5,7 @@ is scored is ranked in every way that is reported: among the counterparts of its
 entities (the real question), by CSLS and by cosine, in both directions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snag_dist.errors import ConfigError
+from snag_dist.errors import ConfigError, DataError
 from snag_dist.evaluation.alignment_report import (
     AlignmentProtocol,
     AlignmentReport,
@@ -46,6 +46,7 @@ Ids = NDArray[np.int64]
 
 # Entities whose views are made at a time.
 _BLOCK = 4096
+_WAYS: tuple[Similarity, ...] = ("csls", "cosine")
 
 
 class AlignmentScoring:
@@ -107,6 +108,8 @@ class AlignmentScoring:
     ) -> dict[str, Any]:
         """Rank the links of a split in every way; write per-query ranks and the report. A collective.
 
+        A list of candidates that an interrupted evaluation of the same checkpoint has finished is not ranked again.
+
         Args:
             split: "test" or "valid".
             cursor: of the checkpoint.
@@ -129,7 +132,10 @@ class AlignmentScoring:
         checkpoint = f"step-{cursor.step:08d}"
         results: list[AlignmentResult] = []
         for candidates, (left, right) in lists.items():
-            for similarity, ranks in self._rank_both_ways(codes, left, right, pairs):
+            folders: dict[Similarity, RankFolder] = {
+                similarity: self._rank_folder(f"{name}-{candidates}-{similarity}", checkpoint) for similarity in _WAYS
+            }
+            for similarity, ranks in self._rank_list(codes, left, right, pairs, folders).items():
                 results += AlignmentResult.of_ranks(
                     ranks,
                     candidates=candidates,
@@ -137,8 +143,6 @@ class AlignmentScoring:
                     num_left=len(left),
                     num_right=len(right),
                 )
-                identity = f"{place.store.fingerprint} {checkpoint} {name} {candidates} {similarity}"
-                self._write_ranks(f"{name}-{candidates}-{similarity}", identity, left, right, ranks)
         if is_final:
             encoded.write_weights(place.recipe.used_modalities, place.group, place.folder)
         report = AlignmentReport.of(self._protocol(split, len(pairs), cursor, stage), results, mining or None)
@@ -149,13 +153,28 @@ class AlignmentScoring:
     def _rank(self, codes: Tensor, left: Ids, right: Ids, pairs: Ids) -> PairRanks:
         return rank_owned_pairs(*self._lists(codes, left, right, pairs), k_csls=0, **self._options())
 
-    def _rank_both_ways(
-        self, codes: Tensor, left: Ids, right: Ids, pairs: Ids
-    ) -> Iterator[tuple[Similarity, PairRanks]]:
-        k_csls, lists = self._place.recipe.evaluate.k_csls, self._lists(codes, left, right, pairs)
-        by_csls, by_cosine = rank_owned_pairs_both_ways(*lists, k_csls=k_csls, **self._options())
-        yield "csls", by_csls
-        yield "cosine", by_cosine
+    def _rank_list(
+        self, codes: Tensor, left: Ids, right: Ids, pairs: Ids, folders: Mapping[Similarity, RankFolder]
+    ) -> dict[Similarity, PairRanks]:
+        """Rank pairs in one list of candidates both ways, or read what lies in the folders. A collective."""
+        group, k_csls = self._place.group, self._place.recipe.evaluate.k_csls
+        found = None
+        if group.rank == 0:
+            found = {similarity: _read_ranks(folder, len(pairs)) for similarity, folder in folders.items()}
+        kept: dict[Similarity, PairRanks | None] = group.broadcast_object(found)
+        if all(kept.values()):
+            return cast("dict[Similarity, PairRanks]", kept)
+        lists = self._lists(codes, left, right, pairs)
+        ways = rank_owned_pairs_both_ways(*lists, k_csls=k_csls, **self._options())
+        ranked: dict[Similarity, PairRanks] = {
+            name: _by_rows(ranks, left, right) for name, ranks in zip(_WAYS, ways, strict=True)
+        }
+        if group.rank == 0:
+            for similarity, folder in folders.items():
+                folder.discard()
+                both = RankTable.concatenate([ranked[similarity].left_to_right, ranked[similarity].right_to_left])
+                folder.append(0, 2 * len(pairs), both)
+        return ranked
 
     def _lists(self, codes: Tensor, left: Ids, right: Ids, pairs: Ids) -> tuple[OwnedCodes, OwnedCodes, Ids]:
         partition, rank = self._place.partition, self._place.group.rank
@@ -171,16 +190,9 @@ class AlignmentScoring:
             raise ConfigError(f"--split: expected one of {', '.join(splits)}, got {split!r}; links have no other split")
         return splits[split]
 
-    def _write_ranks(self, name: str, identity: str, left: Ids, right: Ids, ranks: PairRanks) -> None:
-        if self._place.group.rank:
-            return
-        tables = [
-            RankTable(left[table.head], table.relation, right[table.tail], table.find_tail, table.better, table.equal)
-            for table in (ranks.left_to_right, ranks.right_to_left)
-        ]
-        folder = RankFolder(self._place.folder.ranks(name), identity)
-        folder.discard()
-        folder.append(0, 2 * len(tables[0]), RankTable.concatenate(tables))
+    def _rank_folder(self, name: str, checkpoint: str) -> RankFolder:
+        identity = f"{self._place.store.fingerprint} {checkpoint} {name} {self._place.recipe.evaluate.k_csls}"
+        return RankFolder(self._place.folder.ranks(name), identity)
 
     def _protocol(self, split: str, num_pairs: int, cursor: Cursor, stage: Stage) -> AlignmentProtocol:
         recipe = self._place.recipe
@@ -199,3 +211,23 @@ class AlignmentScoring:
             dev_share=recipe.links.dev_share,
             missing={name: missing.ratio for name, missing in recipe.missing.items()},
         )
+
+
+def _by_rows(ranks: PairRanks, left: Ids, right: Ids) -> PairRanks:
+    """Name pairs by rows of the store instead of positions in the lists."""
+    to_right, to_left = (
+        RankTable(left[table.head], table.relation, right[table.tail], table.find_tail, table.better, table.equal)
+        for table in (ranks.left_to_right, ranks.right_to_left)
+    )
+    return PairRanks(to_right, to_left)
+
+
+def _read_ranks(folder: RankFolder, num_pairs: int) -> PairRanks | None:
+    """Read the ranks of both directions; None where they are not whole, or of another evaluation."""
+    try:
+        table = folder.read()
+    except DataError:
+        return None
+    if len(table) != 2 * num_pairs:
+        return None
+    return PairRanks(table.take(np.arange(num_pairs)), table.take(np.arange(num_pairs, 2 * num_pairs)))

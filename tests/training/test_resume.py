@@ -147,3 +147,22 @@ def test_two_workers_save_behind_the_training_stop_together_and_go_on(tmp_path: 
         assert versions == [f"step-{step:08d}" for step in (2, 4, 6, 7)]
         assert is_same
         assert latest == "step-00000007"
+
+
+def train_part(group: Group, folder: Path, steps: int | None) -> dict[int, float]:
+    # Only the first worker is asked to stop; all of them do.
+    notices = stop_after(steps) if steps is not None and group.rank == 0 else Notices()
+    run = SmallRun(folder, group, notices).train()
+    assert run.loop.interrupted == (steps is not None)
+    group.barrier()
+    return run.losses()
+
+
+@pytest.mark.distributed
+def test_a_run_goes_on_at_other_numbers_of_workers(tmp_path: Path) -> None:
+    whole = run_distributed(train_part, 2, tmp_path / "whole", None)[0]
+    # Stopped in the middle of the first, the second and the third epoch.
+    for workers, steps in ((2, 3), (1, 4), (4, 5), (2, None)):
+        parts = run_distributed(train_part, workers, tmp_path / "parts", steps)[0]
+    assert parts.keys() == whole.keys() == set(range(1, NUM_STEPS + 1))
+    assert parts == pytest.approx(whole, rel=1e-5)

@@ -37,7 +37,7 @@ class Group:
     def all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         """Send consecutive rows of `values` (n, ...) to each worker, `sent[w]` of them; return what came, by rank."""
         result = values.new_empty((sum(received), *values.shape[1:]))
-        with self._named("all_to_all"):
+        with self.named("all_to_all"):
             dist.all_to_all_single(result, values.contiguous(), received, sent)
         self.bytes_sent += (len(values) - sent[self.rank]) * values[:1].numel() * values.element_size()
         return result
@@ -45,21 +45,21 @@ class Group:
     def sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over the workers, in place; every worker gets the same."""
         if self.size > 1:
-            with self._named("sum"):
+            with self.named("sum"):
                 dist.all_reduce(values)
         return values
 
     def maximum(self, values: Tensor) -> Tensor:
         """Take the largest over the workers, element by element, in place."""
         if self.size > 1:
-            with self._named("maximum"):
+            with self.named("maximum"):
                 dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
     def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Fill a tensor, of one shape on all workers, with the one of worker `source`, in place."""
         if self.size > 1:
-            with self._named("broadcast"):
+            with self.named("broadcast"):
                 dist.broadcast(values, src=source)
         return values
 
@@ -68,7 +68,7 @@ class Group:
         if self.size == 1:
             return [values]
         parts = [torch.empty_like(values) for _ in range(self.size)]
-        with self._named("all_gather"):
+        with self.named("all_gather"):
             dist.all_gather(parts, values.contiguous())
         return parts
 
@@ -77,7 +77,7 @@ class Group:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        with self._named("gather_objects"):
+        with self.named("gather_objects"):
             dist.all_gather_object(values, value)
         return values
 
@@ -86,19 +86,21 @@ class Group:
         if self.size == 1:
             return value
         box = [value]
-        with self._named("broadcast_object"):
+        with self.named("broadcast_object"):
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def barrier(self) -> None:
         """Wait until every worker is here."""
         if self.size > 1:
-            with self._named("barrier"):
+            with self.named("barrier"):
                 dist.barrier()
 
     @contextmanager
-    def _named(self, operation: str) -> Iterator[None]:
+    def named(self, operation: str) -> Iterator[None]:
         """Say which worker waited in which operation, where torch says only that a connection failed.
+
+        Around anything that exchanges, by this group or by a library; what is wrong with the rest of it stays as it is.
 
         Raises:
             CollectiveError: another worker died, or did not come within the timeout of the process group.
@@ -106,9 +108,19 @@ class Group:
         try:
             yield
         except RuntimeError as error:
+            if isinstance(error, CollectiveError) or not _is_of_the_network(error):
+                raise
             # Its first sentence; what gloo adds is advice.
             words = str(error).splitlines()[0].partition(". ")[0]
             raise CollectiveError(
                 f"rank {self.rank} of {self.size}: {operation} did not end: {words}; another worker died, or did not "
                 "come within cluster.timeout_seconds"
             ) from error
+
+
+_OF_THE_NETWORK = ("gloo", "nccl", "connection", "timeout", "timed out")
+"""gloo has no type of its own for what it raises: its words tell, or the name of its source file."""
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in _OF_THE_NETWORK)

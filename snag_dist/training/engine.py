@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, Literal, Self, cast
 
 import torch
+import torch.distributed as dist
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d as c10d
 
 from snag_dist.config import Config
 from snag_dist.shard.group import Group
@@ -102,15 +104,17 @@ class Engine:
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(module, config.weight_decay, lr_scale), lr=0.0, betas=config.betas, eps=config.epsilon
         )
-        engine, *_ = cast(
-            "tuple[Any, ...]",
-            deepspeed.initialize(
-                model=module,
-                optimizer=self._optimizer,
-                config=deepspeed_options(config, micro_batch),
-                dist_init_required=False,
-            ),
-        )
+        with group.named("dense weights"):
+            engine, *_ = cast(
+                "tuple[Any, ...]",
+                deepspeed.initialize(
+                    model=module,
+                    optimizer=self._optimizer,
+                    config=deepspeed_options(config, micro_batch),
+                    dist_init_required=False,
+                ),
+            )
+        _share_timeout(group.device)
         self._engine = engine
         self._plain = config.zero_stage == 0 and config.precision != "bfloat16"
         # DeepSpeed reduces no float64; the parity runs that need it average here.
@@ -141,7 +145,8 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Differentiate, and average the dense gradients over the workers."""
-        self._engine.backward(loss)
+        with self._group.named("dense gradients"):
+            self._engine.backward(loss)
         if self._averages:
             for parameter in self._names:
                 if parameter.grad is not None:
@@ -153,7 +158,7 @@ class Engine:
             grads = [parameter.grad for parameter in self._names if parameter.grad is not None]
             norms = torch.stack([grad.to(torch.float64).square().sum() for grad in grads])
             return norms.sum()
-        norm = self._engine.optimizer.scaled_global_norm()
+        norm = self._global_norm()
         return torch.as_tensor(norm, dtype=torch.float64, device=self._group.device).square()
 
     def step(self, lr: float, clip_factor: float) -> None:
@@ -169,12 +174,17 @@ class Engine:
             self._engine.optimizer.clip_grad = 0.0
         if clip_factor < 1.0:
             self._clip(clip_factor)
-        self._engine.step()
+        with self._group.named("dense update"):
+            self._engine.step()
+
+    def _global_norm(self) -> Any:
+        with self._group.named("dense norm"):
+            return self._engine.optimizer.scaled_global_norm()
 
     def _clip(self, factor: float) -> None:
         if not self._plain:
             # ZeRO's own clipping divides by norm / clip_grad: the threshold that yields our factor.
-            self._engine.optimizer.clip_grad = float(self._engine.optimizer.scaled_global_norm()) * factor
+            self._engine.optimizer.clip_grad = float(self._global_norm()) * factor
             return
         for parameter in self._names:
             if parameter.grad is not None:
@@ -185,6 +195,10 @@ class Engine:
 
         A collective under ZeRO. The same at any number of workers, so a checkpoint opens at any.
         """
+        with self._group.named("dense state"):
+            return self._whole_state()
+
+    def _whole_state(self) -> dict[str, Tensor]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         state: dict[str, Tensor] = {}
@@ -216,6 +230,19 @@ class Engine:
                 safe_set_full_fp32_param(parameter, weight)
         for own in self._optimizer.state.values():
             own["step"].copy_(state["step"])
+
+
+def _share_timeout(device: torch.device) -> None:
+    """Let DeepSpeed wait as long as the run does: it makes process groups of its own, which torch gives 10 or 30 min.
+
+    Args:
+        device: of the tensors that workers exchange.
+    """
+    assert dist.group.WORLD is not None
+    timeout = dist.group.WORLD._get_backend(device).options._timeout
+    for group in c10d._world.pg_map:
+        if not c10d._rank_not_in_group(group):
+            c10d._set_pg_timeout(timeout, group)
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float, lr_scale: Callable[[str], float]) -> list[dict[str, Any]]:

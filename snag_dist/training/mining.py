@@ -103,8 +103,8 @@ class Mining:
 def _precision(found: Ids, dev: Ids) -> float | None:
     """Estimate the share of promoted pairs that are right from those (n, 2) that touch a dev link; None of no pairs.
 
-    Ends in dev links are counted, not pairs: a right pair has both of its ends there or none, a wrong one lies with either
-    end in a dev link of its own, and is met about twice as often.
+    Ends in dev links are counted, not pairs: a right pair has both of its ends there or none, a wrong one lies with
+    either end in a dev link of its own, and is met about twice as often.
     """
     if not len(found):
         return None

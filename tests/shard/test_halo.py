@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snag_dist.kg.adjacency import Adjacency
 from snag_dist.model.aggregation import connect_graph
-from snag_dist.model.structure import GatConfig, GcnConfig, StructureEncoder
+from snag_dist.model.structure import GcnConfig, StructureConfig, StructureEncoder
 from snag_dist.random import Stream
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
@@ -23,7 +23,11 @@ from snag_dist.shard.partition import Partition
 
 pytestmark = pytest.mark.distributed
 NUM, WIDTH, SHARDS = 60, 5, 8
-ENCODERS: dict[str, Any] = {"gat": GatConfig(), "gcn": GcnConfig(num_layers=3)}
+# Every structure encoder there is, and one that looks further.
+ENCODERS: dict[str, Any] = {
+    **{config.model_fields["kind"].default: config() for config in get_args(get_args(StructureConfig)[0])},
+    "three layers": GcnConfig(num_layers=3),
+}
 # Over all workers, and on the first of four alone: then the others only serve.
 WANTED: dict[str, NDArray[np.int64]] = {"spread": np.arange(1, NUM, 4), "first worker": np.array([0, 3, 11])}
 FANOUTS: tuple[int | None, ...] = (None, 2)
@@ -138,7 +142,7 @@ def test_sampled_neighbours_are_the_same_at_any_number_of_workers(runs: Any, kin
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_workers_without_targets_serve_their_rows(runs: Any, size: int) -> None:
-    workers = [worker["gcn", "first worker", None] for worker in runs[size]]
+    workers = [worker["three layers", "first worker", None] for worker in runs[size]]
     assert [worker["targets"] for worker in workers] == [3] + [0] * (size - 1)
     assert any(worker["rows"] for worker in workers[1:])
     for worker in workers:

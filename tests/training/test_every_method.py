@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ from distributed import run_distributed
 from small_pair import write_pair
 
 import snag_dist
+from snag_dist.method.adamf import AdamfConfig
 from snag_dist.method.choices import AlignmentMethod, CompletionMethod
 from snag_dist.shard.group import Group
 from snag_dist.store.opened import open_store
@@ -29,22 +31,39 @@ TINY = {
             "method.negatives.num=16",
         ),
     ),
-    "alignment": ("zh_en.toml", ("links.train_share=0.5", "links.dev_share=0.2", "method.encoder.width=16")),
+    "alignment": (
+        "zh_en.toml",
+        ("links.train_share=0.5", "links.dev_share=0.2", "method.encoder.width=16", "train.batch_size=16"),
+    ),
 }
 METHODS = {"completion": CompletionMethod, "alignment": AlignmentMethod}
+Case = tuple[str, tuple[str, ...]]
+# Methods of alignment with either structure encoder, on the graph alone: the bags of the small pair tell its entities
+# apart by themselves. These have eight neighbours on average, of which a few or more than all are drawn.
+SAMPLED = {"snag_alignment": "gat", "eva": "gcn"}
+FANOUTS = (2, 100)
 
 
-def listed_variants() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Name the methods, and the variants of the recipes that compare methods, with their task and overrides."""
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+def listed_variants() -> dict[str, Case]:
+    """Name the methods, sampled ones, and the variants of the recipes that compare methods; equal ones once.
+
+    Returns:
+        Task and overrides.
+    """
+    found: dict[str, Case] = {}
     for task, methods in METHODS.items():
         for config in get_args(methods):
             kind = config.model_fields["kind"].default
             found[kind] = (task, (f"method.kind={kind}",))
-    for file, task in (("db15k_methods.toml", "completion"), ("zh_en_methods.toml", "alignment")):
-        for name, changes in tomllib.loads((RECIPES / file).read_text())["variants"].items():
-            overrides = tuple(f"{key}={json.dumps(value)}" for key, value in changes.items())
-            found[f"{file}: {name}"] = (task, overrides)
+    for kind, fanout in product(SAMPLED, FANOUTS):
+        overrides = (f"method.kind={kind}", "modalities=[]", f"train.fanout={fanout}")
+        found[f"{kind}, fanout {fanout}"] = ("alignment", overrides)
+    for path in sorted(RECIPES.rglob("*_methods.toml")):
+        task = load_recipe(path).task
+        for name, changes in tomllib.loads(path.read_text())["variants"].items():
+            case = (task, tuple(f"{key}={json.dumps(value)}" for key, value in changes.items()))
+            if case not in found.values():
+                found[f"{path.name}: {name}"] = case
     return found
 
 
@@ -54,6 +73,8 @@ VARIANTS = listed_variants()
 def recipe(folder: Path, case: str, num_workers: int) -> Recipe:
     task, overrides = VARIANTS[case]
     file, sizes = TINY[task]
+    # Another kind of method begins its section anew, so sizes come after it, and what a variant asks for last.
+    kind = [change for change in overrides if change.startswith("method.kind=")]
     return load_recipe(
         RECIPES / file,
         [
@@ -66,10 +87,25 @@ def recipe(folder: Path, case: str, num_workers: int) -> Recipe:
             "train.evaluate_every=1",
             # Ranks of a model in float32 depend on the order of its sums where candidates are nearly equal.
             "train.engine.precision=float64",
+            *kind,
             *sizes,
-            *(change for change in overrides if "negatives" not in change),
+            *(change for change in overrides if change not in kind),
         ],
     )
+
+
+def test_variants_keep_what_they_ask_for(tmp_path: Path) -> None:
+    files = {case.split(":")[0] for case in VARIANTS if ":" in case}
+    assert {"db15k_methods.toml", "fr_en_methods.toml"} <= files
+    assert len(set(VARIANTS.values())) == len(VARIANTS)
+    adversary = recipe(tmp_path, "db15k_methods.toml: adamf-mat", 1).method
+    assert isinstance(adversary, AdamfConfig)
+    assert (adversary.encoder.width, adversary.negatives.num) == (32, 512)
+    assert adversary.adversary is not None
+    for kind, structure in SAMPLED.items():
+        sampled = recipe(tmp_path, f"{kind}, fanout 2", 2)
+        assert isinstance(sampled.method, AlignmentMethod)
+        assert (sampled.method.encoder.structure.kind, sampled.train.fanout) == (structure, 2)
 
 
 def train_all(group: Group, folder: Path) -> dict[str, Any]:
@@ -108,3 +144,9 @@ def test_it_trains_on_one_worker_and_on_two(reports: dict[int, dict[str, Any]], 
     alone, both = (figures_of(reports[size][case]) for size in (1, 2))
     assert all(0 < figure <= 1 for figure in alone)
     assert both == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+def test_sampled_neighbours_make_another_model(reports: dict[int, dict[str, Any]], kind: str) -> None:
+    few, everyone = (figures_of(reports[1][f"{kind}, fanout {fanout}"]) for fanout in FANOUTS)
+    assert few != everyone

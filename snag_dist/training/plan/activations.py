@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snag_dist.kg.adjacency import Adjacency
-from snag_dist.model.aggregation import connect_graph
+from snag_dist.model.aggregation import connect, connect_graph
 from snag_dist.model.features import ColumnStatistics, EntityInputs
 from snag_dist.random import Moment
 from snag_dist.task.alignment import AlignmentTask, assemble_pairs
@@ -51,6 +51,20 @@ def bytes_per_entity(task: CompletionTask | AlignmentTask, sizes: GraphSizes, dt
         ring = np.stack([np.arange(num), np.zeros(num, dtype=np.int64), (np.arange(num) + 1) % num], axis=1)
         edges = connect_graph(Adjacency.build(ring, num))
         return saved_bytes(lambda: alignment.encode_graph(inputs, edges, moment))
+
+    return max(0, encode(2 * _FEW) - encode(_FEW)) // _FEW
+
+
+def bytes_per_target(task: AlignmentTask, dtype: torch.dtype, *, edges_each: int) -> int:
+    """Bytes that a layer of the structure encoder keeps for each entity it encodes, with so many edges into it."""
+    task.to(dtype)
+    width = task.encoder.width
+
+    def encode(num: int) -> int:
+        sources, targets = (torch.randn(count, width, dtype=dtype, requires_grad=True) for count in (_FEW, num))
+        ends = torch.arange(num).repeat_interleave(edges_each)
+        edges = connect(torch.arange(len(ends)) % _FEW, ends, _FEW, num, torch.ones(len(ends), dtype=dtype))
+        return saved_bytes(lambda: task.layer(0, sources, targets, edges))
 
     return max(0, encode(2 * _FEW) - encode(_FEW)) // _FEW
 

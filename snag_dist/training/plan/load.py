@@ -28,6 +28,8 @@ class StepLoad:
         pairs: queries times candidates, or own pairs times pairs of the batch.
         code_width: numbers of a code on its way.
         halo: codes that come for the layers of a structure encoder, over all layers.
+        inner: entities that layers below the last one encode, whose codes are held for the way back.
+        edges: that a step takes, over all layers.
         owned_edges: edges into own rows; 0 where there is no structure encoder.
         steps: in an epoch.
     """
@@ -39,6 +41,8 @@ class StepLoad:
     pairs: int
     code_width: int
     halo: int
+    inner: int
+    edges: int
     owned_edges: int
     steps: int
 
@@ -74,6 +78,8 @@ class StepLoad:
             pairs=own * per_triple * negatives.num,
             code_width=width,
             halo=0,
+            inner=0,
+            edges=0,
             owned_edges=0,
             steps=-(-sizes.num_triples // batch),
         )
@@ -95,6 +101,8 @@ class StepLoad:
             pairs=batch * (2 if loss.sides == "both" else 1) * block,
             code_width=recipe.method.encoder.width,
             halo=0,
+            inner=0,
+            edges=0,
             owned_edges=0,
             steps=-(-sizes.num_triples // batch),
         )
@@ -106,20 +114,24 @@ class StepLoad:
         pairs = max(1, round(sizes.num_links * recipe.links.train_share * (1.0 - recipe.links.dev_share)))
         batch = min(recipe.train.batch_size, pairs)
         own = -(-batch // workers)
-        degree = 2 * sizes.num_triples / sizes.num_entities
-        drawn = min(degree, recipe.train.fanout) if recipe.train.fanout is not None else degree
-        targets, halo = 2 * batch, 0
+        drawn = sizes.degree if recipe.train.fanout is None else min(sizes.degree, recipe.train.fanout)
+        targets, halo, edges = 2 * batch, 0, 0.0
         for _ in range(task.num_layers):
+            edges += targets * (1 + drawn)
             targets = distinct(targets * (1 + drawn), sizes.num_entities)
             halo += -(-targets // workers)
+        rows = -(-targets // workers)
         return cls(
-            rows=-(-targets // workers),
+            rows=rows,
             encoded=-(-2 * batch // workers),
             own_codes=0,
             arrived=2 * batch,
             pairs=own * batch,
             code_width=packed_width(task),
             halo=halo,
+            # The sources of a layer are what the one below it encodes; below the first one are the rows.
+            inner=halo - rows,
+            edges=-(-round(edges) // workers),
             owned_edges=-(-(2 * sizes.num_triples + sizes.num_entities) // workers),
             steps=-(-pairs // recipe.train.batch_size),
         )

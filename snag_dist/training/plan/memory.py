@@ -21,6 +21,7 @@ from snag_dist.training.plan.activations import (
     bytes_per_entity,
     bytes_per_link_pair,
     bytes_per_pair,
+    bytes_per_target,
 )
 from snag_dist.training.plan.load import StepLoad
 from snag_dist.training.plan.sizes import GraphSizes
@@ -36,6 +37,8 @@ PROCESS_BYTES = 460 << 20
 _TRUTH_BYTES = 48
 # Rows encoded at a time when all of them are.
 _BLOCK = 4096
+# Ids, ends and orders of an edge of a layer.
+_EDGE_BYTES = 56
 # Numbers a candidate pair costs beside the scorer's: score, mask, two log-sigmoids, weights, and their gradients.
 _LOSS_NUMBERS = 8
 
@@ -156,12 +159,16 @@ class _Planner:
         load, width, number = self._load, self._width, self._dtype.itemsize
         raw = sum(size.width * 4 for size in self._sizes.modalities.values())
         per_entity = bytes_per_entity(self._task, self._sizes, self._dtype)
-        rows = load.rows * width * self._row_dtype.itemsize * 2
+        aligns = isinstance(self._task, AlignmentTask)
+        # Under a structure encoder, what enters its first layer and the gradient of that lie beside them.
+        rows = load.rows * width * self._row_dtype.itemsize * (4 if aligns else 2)
+        fewer = "train.fanout" if aligns else "train.batch_size"
         entities = load.encoded * (per_entity + raw + 2 * load.code_width * number)
         arrived = load.arrived * load.code_width * number * 2
         own = load.own_codes * load.code_width * number * 2
         return (
-            Item("touched rows and gradients", rows, self._device, "train.batch_size"),
+            Item("touched rows and gradients", rows, self._device, fewer),
+            Item("activations of neighbours", self._neighbours(), self._device, fewer),
             Item("activations of the encoder", entities, self._device, "train.batch_size"),
             Item("codes of own rows and their gradients", own, self._device, "cluster.num_workers"),
             Item("codes of the batch", arrived, self._device, "train.batch_size"),
@@ -171,7 +178,18 @@ class _Planner:
     def _update(self) -> tuple[Item, ...]:
         # After the way back, when activations are gone: rows twice, gradients twice, and the state of the rows.
         row = self._width * self._row_dtype.itemsize * 4 + self._state_bytes
-        return (Item("touched rows, gradients and state", self._load.rows * row, self._device, "train.batch_size"),)
+        fewer = "train.fanout" if isinstance(self._task, AlignmentTask) else "train.batch_size"
+        return (Item("touched rows, gradients and state", self._load.rows * row, self._device, fewer),)
+
+    def _neighbours(self) -> int:
+        """Of the layers of a structure encoder: what they keep of the entities below the last one, and of edges."""
+        if not isinstance(self._task, AlignmentTask):
+            return 0
+        load = self._load
+        one, two = (bytes_per_target(self._task, self._dtype, edges_each=num) for num in (1, 2))
+        # Codes from other owners, and their gradients, are copies.
+        fetched = 2 * self._width * self._dtype.itemsize if self._recipe.cluster.fewest_workers > 1 else 0
+        return load.inner * one + load.edges * (two - one + _EDGE_BYTES) + load.halo * fetched
 
     def _scores(self) -> int:
         number, load = self._dtype.itemsize, self._load
@@ -194,8 +212,8 @@ class _Planner:
             codes = rows * tokens * width * number
             layers = 1 + self._task.num_layers
             items.append(Item("graph codes of all rows", rows * width * number * layers, self._device, ""))
-            # Ids, ends and orders of every edge, kept for each layer.
-            items.append(Item("edges of all layers", self._load.owned_edges * 56 * self._task.num_layers, "host", ""))
+            edges = self._load.owned_edges * _EDGE_BYTES * self._task.num_layers
+            items.append(Item("edges of all layers", edges, "host", ""))
             # Ten arrays of an int64 an edge: targets, sources, values, and what sorting them takes.
             items.append(Item("search of a layer's edges", self._load.owned_edges * 80, "host", ""))
             scores = min(evaluate.budget_bytes, rows * self._sizes.num_entities * number)

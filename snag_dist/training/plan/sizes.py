@@ -93,6 +93,11 @@ class GraphSizes:
             },
         )
 
+    @property
+    def degree(self) -> float:
+        """Neighbours of an entity, on average."""
+        return 2 * self.num_triples / self.num_entities
+
     def most_rows(self, num_workers: int) -> int:
         """E_local of the worker that owns most."""
         partition = Partition(self.num_entities, self.virtual_shards, num_workers)

@@ -1,8 +1,10 @@
 """Whether a run fits the machines, and which field to change where it does not."""
 
+import math
 import os
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +21,8 @@ _TRIPLE_BYTES = 24
 _REMEDIES: Mapping[str, str] = {
     "table.placement": "set table.placement=disk (with table.kind=rowwise_adagrad), or use more hosts",
     "table.kind": "set table.kind=rowwise_adagrad (one number a row), or table.placement=disk with lazy_adam",
+    "train.fanout": "set train.fanout={fanout}, so that a step draws so many neighbours of an entity instead of taking "
+    "all, or lower train.batch_size",
     "train.batch_size": "lower train.batch_size, or raise cluster.num_workers",
     "evaluate.budget_bytes": "lower evaluate.budget_bytes",
     "cluster.num_workers": "use fewer workers on each host: each has a process and an index of its own, or more hosts",
@@ -76,19 +80,31 @@ class Verdict:
         machines: it shall run on.
         workers_per_host: on the host that has most.
         shared_bytes: on a host, whatever the number of its workers: the triples.
+        fanout: the largest `train.fanout` with which a run of alignment that does not fit would; None where none does.
     """
 
     memory: WorkerMemory
     machines: Machines
     workers_per_host: int
     shared_bytes: int
+    fanout: int | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: GraphSizes, machines: Machines) -> Self:
         """Weigh a recipe."""
         shared = sizes.num_triples * _TRIPLE_BYTES
         per_host = -(-recipe.cluster.fewest_workers // machines.num_hosts)
-        return cls(plan_memory(recipe, sizes), machines, per_host, shared)
+
+        def weigh(choices: Recipe) -> Self:
+            return cls(plan_memory(choices, sizes), machines, per_host, shared)
+
+        verdict = weigh(recipe)
+        if verdict.fits or recipe.task != "alignment":
+            return verdict
+        # Fewer neighbours than there are, and than are drawn now. Those that fit are the smallest numbers.
+        drawn = min(math.ceil(sizes.degree), recipe.train.fanout or sizes.num_entities)
+        fitting = bisect_left(range(1, drawn), True, key=lambda num: not weigh(_with_fanout(recipe, num)).fits)
+        return replace(verdict, fanout=fitting or None)
 
     @property
     def host_peak(self) -> int:
@@ -113,19 +129,25 @@ class Verdict:
             ResourceError: naming the largest item, and the field that makes it smaller.
         """
         if self.host_peak > self.machines.host_bytes:
-            held = self.memory.peak_items("host")
+            field = self._first_field("host")
             raise ResourceError(
-                f"{_first_field(self.memory, 'host')}: expected at most {gigabytes(self.machines.host_bytes)} of host "
-                f"memory, got {gigabytes(self.host_peak)} for {self.workers_per_host} workers on a host (each: "
-                f"{_name(held)}); {_REMEDIES[_first_field(self.memory, 'host')]}"
+                f"{field}: expected at most {gigabytes(self.machines.host_bytes)} of host memory, got "
+                f"{gigabytes(self.host_peak)} for {self.workers_per_host} workers on a host (each: "
+                f"{_name(self.memory.peak_items('host'))}); {_REMEDIES[field].format(fanout=self.fanout)}"
             )
         device = self.machines.device_bytes
         if device is not None and self.device_peak > device:
-            field = _first_field(self.memory, "device")
+            field = self._first_field("device")
+            remedy = (_ON_DEVICE.get(field) or _REMEDIES[field]).format(fanout=self.fanout)
             raise ResourceError(
                 f"{field}: expected at most {gigabytes(device)} on a GPU, got {gigabytes(self.device_peak)} "
-                f"({_name(self.memory.peak_items('device'))}); {_ON_DEVICE.get(field) or _REMEDIES[field]}"
+                f"({_name(self.memory.peak_items('device'))}); {remedy}"
             )
+
+    def _first_field(self, where: Where) -> str:
+        field = next(item.remedy for item in self.memory.peak_items(where) if item.remedy)
+        # Where no fanout is small enough, a smaller batch needs fewer neighbours too.
+        return "train.batch_size" if field == "train.fanout" and self.fanout is None else field
 
 
 def check_fits(recipe: Recipe, sizes: GraphSizes, hosts: list[int] | None = None) -> None:
@@ -137,8 +159,8 @@ def check_fits(recipe: Recipe, sizes: GraphSizes, hosts: list[int] | None = None
     Verdict.of(recipe, sizes, Machines.of(recipe, hosts)).require_fit()
 
 
-def _first_field(memory: WorkerMemory, where: Where) -> str:
-    return next(item.remedy for item in memory.peak_items(where) if item.remedy)
+def _with_fanout(recipe: Recipe, fanout: int) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"fanout": fanout})})
 
 
 def _name(items: list[Item]) -> str:

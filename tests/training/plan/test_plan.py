@@ -1,5 +1,6 @@
 """A plan's counts by hand: bytes a worker holds, bytes that travel, what counts come from, and every refusal."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,14 +211,59 @@ def test_load_of_alignment_by_hand() -> None:
     # Four neighbours and the entity itself, twice.
     once = distinct(54 * 5, 1000)
     assert load.rows == -(-distinct(once * 5, 1000) // 2)
+    # Below the last layer; edges into the pairs' entities and into those.
+    assert load.inner == -(-once // 2)
+    assert load.halo == load.inner + load.rows
+    assert load.edges == -(-(54 * 5 + once * 5) // 2)
     drawn = StepLoad.of(make(**ALIGNMENT, train={"batch_size": 64, "fanout": 1}), LINKED, task)
-    assert drawn.rows == -(-distinct(distinct(54 * 2, 1000) * 2, 1000) // 2)
+    once = distinct(54 * 2, 1000)
+    assert drawn.rows == -(-distinct(once * 2, 1000) // 2)
+    assert drawn.inner == -(-once // 2)
+    assert drawn.edges == 54 + once
+
+
+def test_bytes_of_a_full_graph_and_of_drawn_neighbours_by_hand() -> None:
+    plain = {"method": {"kind": "eva", "encoder": {"width": 8}}, "cluster": {"num_workers": 1}}
+    found: dict[int | None, dict[str, tuple[int, str]]] = {}
+    for fanout in (None, 3, 1):
+        recipe = make(**plain, train={"batch_size": 64, "fanout": fanout})
+        load = StepLoad.of(recipe, LINKED, build_task(recipe, LINKED))
+        found[fanout] = items(plan_memory(recipe, LINKED))
+        # Rows, what enters the first layer, and the gradients of both.
+        assert found[fanout]["touched rows and gradients"] == (load.rows * 8 * 4 * 4, "host")
+        # Sums of messages and the output of a GCN's layer, 8 numbers each; of an edge its value and where it runs.
+        assert found[fanout]["activations of neighbours"] == (load.inner * (2 * 8 * 4 + 4) + load.edges * 60, "host")
+    # Of four neighbours.
+    for name in ("touched rows and gradients", "activations of neighbours", "touched rows, gradients and state"):
+        assert found[1][name] < found[3][name] < found[None][name]
+    assert "activations of neighbours" not in [item.name for item in plan_memory(make(), SIZES).peak_items("host")]
+
+
+def test_codes_of_other_owners_are_copies() -> None:
+    alone, apart = (make(**ALIGNMENT, cluster={"num_workers": num}) for num in (1, 4))
+    loads = [StepLoad.of(recipe, LINKED, build_task(recipe, LINKED)) for recipe in (alone, apart)]
+    assert loads[1].inner < loads[0].inner
+    many = replace(LINKED, num_entities=10**6, num_links=10**4)
+    one, four = (items(plan_memory(recipe, many))["activations of neighbours"][0] for recipe in (alone, apart))
+    assert one / 4 < four < one
 
 
 def test_traffic_by_hand() -> None:
     recipe = make()
     task = build_task(recipe, SIZES)
-    load = StepLoad(rows=1, encoded=1, own_codes=0, arrived=100, pairs=1, code_width=8, halo=0, owned_edges=0, steps=1)
+    load = StepLoad(
+        rows=1,
+        encoded=1,
+        own_codes=0,
+        arrived=100,
+        pairs=1,
+        code_width=8,
+        halo=0,
+        inner=0,
+        edges=0,
+        owned_edges=0,
+        steps=1,
+    )
     traffic = Traffic.of(recipe, load, task)
     parameters = sum(parameter.numel() for parameter in task.parameters())
     assert (traffic.ids, traffic.codes, traffic.gradients) == (400, 1600, 1600)
@@ -358,6 +404,57 @@ def test_a_gpu_that_is_too_small_is_refused(kind: str, start: str, end: str) -> 
         check_fits(make(modalities=[], table={"kind": kind}, cluster=GPU, plan=plan), LARGE)
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith(end)
+
+
+class TestFanout:
+    """A graph with twenty neighbours an entity: a batch of 1000 pairs reaches nearly all of it."""
+
+    SIZES = replace(LINKED, num_entities=200_000, num_triples=2_000_000, num_links=10_000, modalities={})
+
+    @staticmethod
+    def refuse(megabytes: float, fanout: int | None = None) -> str:
+        recipe = TestFanout.recipe(fanout, host_bytes=1 << 50, device_bytes=round(megabytes * 1e6))
+        with pytest.raises(ResourceError) as caught:
+            check_fits(recipe, TestFanout.SIZES)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    @staticmethod
+    def recipe(fanout: int | None, **plan: int) -> Recipe:
+        return make(
+            modalities=[],
+            method={"kind": "snag_alignment", "encoder": {"width": 64}},
+            train={"batch_size": 1000, "fanout": fanout},
+            evaluate={"budget_bytes": 32 << 20},
+            cluster=GPU,
+            plan=plan,
+        )
+
+    def test_a_full_graph_that_does_not_fit_is_refused_with_the_fanout_that_does(self) -> None:
+        message = self.refuse(280)
+        assert message.startswith("train.fanout: expected at most 280 MB on a GPU, got 3")
+        assert "touched rows and gradients" in message
+        found = re.search(r"; set train\.fanout=(\d+), so that a step draws so many neighbours", message)
+        assert found is not None
+        most, limit = int(found[1]), 280_000_000
+        assert 1 < most < 19
+        # It fits, and is the largest that does.
+        check_fits(self.recipe(most, host_bytes=1 << 50, device_bytes=limit), self.SIZES)
+        assert plan_memory(self.recipe(most + 1), self.SIZES).peak("device") > limit
+        # So does a run that draws more than that already.
+        assert f"; set train.fanout={most}, " in self.refuse(280, fanout=most + 3)
+
+    def test_where_no_fanout_is_small_enough_a_smaller_batch_is_named(self) -> None:
+        # All entities are evaluated over all neighbours, whatever a step draws.
+        assert plan_memory(self.recipe(1), self.SIZES).peak("device") > 200_000_000
+        message = self.refuse(200)
+        assert message.startswith("train.batch_size: expected at most 200 MB on a GPU")
+        assert message.endswith("; lower train.batch_size, or raise cluster.num_workers")
+
+    def test_completion_has_no_fanout(self) -> None:
+        machines = Machines(1, 1000, None)
+        assert Verdict.of(make(), SIZES, machines).fanout is None
+        assert not Verdict.of(make(), SIZES, machines).fits
 
 
 def test_rows_on_the_host_or_on_disk_fit_where_those_on_the_gpu_do_not() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from snag_dist.training.run_folder import RunFolder
+
 logger = logging.getLogger("snag_dist")
 
 _POLL_SECONDS = 0.5
@@ -106,7 +108,7 @@ def follow(log: Path, num_steps: int, label: str) -> Iterator[None]:
 
 def _follow(log: Path, num_steps: int, label: str, done: threading.Event) -> None:
     report = ProgressReport(num_steps, label)
-    offset = log.stat().st_size if log.is_file() else 0
+    offset = RunFolder(log.parent).whole_log_bytes()
     last_evaluation = ""
     while True:
         finished = done.wait(_POLL_SECONDS)

@@ -79,6 +79,10 @@ class RunFolder:
         """Per-query ranks of a split."""
         return self.path / "ranks" / split
 
+    def whole_log_bytes(self) -> int:
+        """Bytes of the log up to the end of its last whole line; 0 where there is no log."""
+        return self.log.read_bytes().rfind(b"\n") + 1 if self.log.is_file() else 0
+
     def read_config(self) -> dict[str, Any]:
         """Read the recipe of the run.
 

@@ -71,6 +71,8 @@ class LogFile(Recorder):
     def __init__(self, folder: RunFolder):
         folder.log.parent.mkdir(parents=True, exist_ok=True)
         self._file = folder.log.open("a", encoding="utf-8")
+        # A process that was killed while it wrote left half a line, whose step is taken again.
+        self._file.truncate(folder.whole_log_bytes())
         self._folder = folder
         # Opened with the first number: a run that cannot go on leaves no empty file of events.
         self._events: SummaryWriter | None = None

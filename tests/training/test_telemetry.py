@@ -66,6 +66,17 @@ def test_an_interval_is_joined_by_bytes_and_candidates(tmp_path: Path) -> None:
     assert list(folder.tensorboard.glob("events.*"))
 
 
+def test_half_a_line_of_a_process_that_was_killed_goes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for step in (4, 8, 12):
+        telemetry = Telemetry(folder, Group(), recipe_with())
+        telemetry.log(step, 0, INTERVAL)
+        telemetry.close()
+        folder.log.write_bytes(folder.log.read_bytes()[: -20 if step == 8 else None])
+    assert [line["step"] for line in lines_of(folder)] == [4, 12]
+    assert folder.whole_log_bytes() == folder.log.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from snag_dist.config import apply_override, validate
 from snag_dist.errors import CheckpointError, ConfigError
 from snag_dist.store.extract import ExtractOptions
@@ -182,11 +184,19 @@ def _resolve(recipe: RecipeLike) -> Recipe:
     return validate(Recipe, dict(recipe), "recipe")
 
 
+def _is_recipe_of(folder: RunFolder, run: Recipe) -> bool:
+    try:
+        # A field that came with a later version than the run has its default.
+        return Recipe.model_validate(folder.read_config()).to_tree() == run.to_tree()
+    except ValidationError:
+        return False
+
+
 def _is_finished(run: Recipe) -> bool:
     folder = RunFolder(run.run_path)
     if not folder.config.is_file():
         return False
-    if folder.read_config() != run.to_tree():
+    if not _is_recipe_of(folder, run):
         raise ConfigError(
             f"{folder.path}: run name {run.name!r} is already used by a run with another recipe; choose another with "
             "--run NAME, or remove the folder"

@@ -35,8 +35,14 @@ CHANNELS = "channels"
 """Path of the names of the channels among the choices."""
 
 # Where a run lies, what it reads (the report states it) and how the work is laid out: nothing that ranks depend on.
-_PLACES = ("name", "runs", "data", "store", "variants", "ingest", "features", "cluster", "missing", "modalities")
-_LAYOUT = ("evaluate.budget_bytes", "evaluate.k_csls", "evaluate.first_pass", "train.log_every", "train.residency")
+_PLACES = (
+    *("name", "runs", "data", "store", "variants", "ingest", "features", "cluster", "missing", "modalities"),
+    *("licences", "plan", "telemetry"),
+)
+_LAYOUT = (
+    *("evaluate.budget_bytes", "evaluate.k_csls", "evaluate.first_pass", "train.log_every", "train.residency"),
+    *("train.checkpoint", "train.verify_store"),
+)
 # Said by the name, or by a column of the table.
 _SAID = ("method.kind", "method.encoder.fusion.kind", "method.noise.kind", "method.scorer.kind")
 

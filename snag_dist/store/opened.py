@@ -20,12 +20,13 @@ from snag_dist.random import Stream
 from snag_dist.shard.partition import shard_bounds
 from snag_dist.store.feature_report import FeatureReport
 from snag_dist.store.findings import Findings
-from snag_dist.store.manifest import FeatureManifest, StoreManifest, read_manifest, verify_files
+from snag_dist.store.manifest import FeatureManifest, MissingManifest, StoreManifest, read_manifest, verify_files
 from snag_dist.store.schema import (
     AUDIT,
     ENTITIES,
     FEATURES,
     LINKS,
+    MISSING,
     RELATIONS,
     REPORT,
     SOURCE_IDS,
@@ -35,6 +36,7 @@ from snag_dist.store.schema import (
 _REMAKE = "make the store with jobs/ingest.py"
 _ANEW = "the file is damaged: remove the store and make it anew with jobs/ingest.py"
 _REMAKE_FEATURES = "remove the folder and extract the modality again"
+_REMAKE_OVERLAY = "remove the folder and make the overlay again with jobs/ingest.py"
 
 JsonT = TypeVar("JsonT", Findings, FeatureReport)
 
@@ -241,7 +243,7 @@ class Store:
         return _read_json(self.feature_folder(modality) / REPORT, FeatureReport, _REMAKE_FEATURES)
 
     def verify(self) -> None:
-        """Hash every file of the store and of its features anew.
+        """Hash every file of the store, of its features and of the overlays over them anew.
 
         Raises:
             DataError: naming the first file that was changed.
@@ -249,6 +251,9 @@ class Store:
         verify_files(self.path, self.manifest.files, remedy=_REMAKE)
         for modality, manifest in self.features().items():
             verify_files(self.feature_folder(modality), manifest.files, remedy=_REMAKE_FEATURES)
+        for folder in sorted(path for path in (self.path / MISSING).glob("*") if path.suffix != ".partial"):
+            overlay = read_manifest(folder, MissingManifest, remedy=_REMAKE_OVERLAY)
+            verify_files(folder, overlay.files, remedy=_REMAKE_OVERLAY)
 
 
 def open_store(path: Path) -> Store:

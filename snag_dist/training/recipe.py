@@ -51,6 +51,10 @@ class TrainConfig(Config):
     """Checkpoints between evaluations, and how many stay."""
     log_every: int = Field(default=20, ge=1)
     """Steps in a log interval."""
+    verify_store: bool = True
+    """Hash what a run reads of the store whenever its workers start, each its own share, and refuse a file that was
+    changed since it was written. Takes a second for every 1 to 2 GB of a worker's features; false opens the store at
+    once, and a byte that a disk has changed is trained on."""
     fanout: int | None = Field(default=None, ge=1)
     """Neighbours that each layer of a structure encoder draws for an entity, anew every step; unset takes all. For
     alignment on graphs whose neighbourhoods do not fit; evaluation always takes all."""

@@ -20,6 +20,7 @@ from snag_dist.shard.partition import Partition
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import StreamPlan
+from snag_dist.store.verification import verify_read_files
 from snag_dist.training.alignment import AlignmentAssignment
 from snag_dist.training.assignment import Assignment, Stage, Workplace
 from snag_dist.training.boundary import Boundary, Notices
@@ -77,6 +78,8 @@ class Worker:
         self.store = store
         self.partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
         self.features = open_features(recipe, store, self.partition.rows(self._group.rank))
+        if recipe.train.verify_store:
+            self._verify_store()
         self.assignment = _ASSIGNMENTS[recipe.task](
             Workplace(
                 recipe,
@@ -106,6 +109,26 @@ class Worker:
             recipe.train.checkpoint,
             warn=self._warn,
         )
+
+    def _verify_store(self) -> None:
+        """Refuse a store that was changed; every worker hashes its own shards, a node's first what all read.
+
+        A collective.
+
+        Raises:
+            DataError: naming the file, on every worker.
+        """
+        # Ray Train sets it; where nobody does, workers hash what they share more than once.
+        is_first = self._group.size == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
+        shards = self.partition.shards(self._group.rank)
+        failure: DataError | None = None
+        try:
+            verify_read_files(self.store, self.recipe.used_modalities, self.recipe.missing, shards, shared=is_first)
+        except DataError as error:
+            failure = error
+        failure = next((one for one in self._group.gather_objects(failure) if one is not None), None)
+        if failure is not None:
+            raise failure
 
     def _warn(self, text: str) -> None:
         logger.warning(text)

@@ -91,3 +91,12 @@ def test_of_other_channels_only_the_names() -> None:
         "channels=graph",
         "channels=graph+text",
     ]
+
+
+def test_how_a_run_is_saved_watched_and_planned_is_no_choice() -> None:
+    run = resolved(
+        train={"verify_store": False, "checkpoint": {"keep": 5}},
+        plan={"num_hosts": 2},
+        telemetry={"wandb": {"project": "x"}},
+    )
+    assert choices_of(run, "", {}) == choices_of(resolved(), "", {})

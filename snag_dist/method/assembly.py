@@ -35,6 +35,8 @@ AlignmentAttention = Annotated[AttentionConfig, over({"num_heads": 1, "feed_forw
 """The layer of alignment; `gelu` as released, the paper says ReLU."""
 ALIGNMENT_ATTENTION = AttentionConfig(num_heads=1, feed_forward_width=400, activation="gelu")
 """One head, FFN 300 to 400 to 300."""
+UNCERTAINTY_LR_SCALE = 5.0
+"""Factor on the learning rate of uncertainty weights in the released code."""
 
 
 def build_task(

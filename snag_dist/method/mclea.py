@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from snag_dist.config import Config
-from snag_dist.method.assembly import AlignmentNoise, build_task
+from snag_dist.method.assembly import UNCERTAINTY_LR_SCALE, AlignmentNoise, build_task
 from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import Combination, GlobalMix
 from snag_dist.model.noise import NoNoiseConfig
@@ -37,8 +37,8 @@ class McleaObjective(AlignmentObjective):
         super().__init__()
         self._config = config
         self.mix = GlobalMix(num_tokens, config.combination)
-        self.contrast_weights = UncertaintyWeights(num_tokens)
-        self.divergence_weights = UncertaintyWeights(num_tokens)
+        self.contrast_weights = UncertaintyWeights(num_tokens, config.uncertainty_lr_scale)
+        self.divergence_weights = UncertaintyWeights(num_tokens, config.uncertainty_lr_scale)
 
     def joint(self, views: EntityViews) -> Tensor:
         """See `AlignmentObjective.joint`."""
@@ -78,6 +78,9 @@ class McleaConfig(Config):
     """tau of the divergences."""
     zoom: float = Field(default=0.1, ge=0)
     """Factor on every divergence, and once more on their weighted sum."""
+    uncertainty_lr_scale: float = Field(default=UNCERTAINTY_LR_SCALE, gt=0)
+    """Factor on the learning rate of the uncertainty weights; the released code lets them learn five times as fast, the
+    paper does not say so."""
 
     def build_alignment(self, facts: GraphFacts, seed: int) -> AlignmentTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""

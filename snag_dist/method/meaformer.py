@@ -10,7 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from snag_dist.config import Config
-from snag_dist.method.assembly import ALIGNMENT_ATTENTION, AlignmentAttention, AlignmentNoise, build_task
+from snag_dist.method.assembly import (
+    ALIGNMENT_ATTENTION,
+    UNCERTAINTY_LR_SCALE,
+    AlignmentAttention,
+    AlignmentNoise,
+    build_task,
+)
 from snag_dist.method.facts import GraphFacts
 from snag_dist.model.joint import join_by_confidence
 from snag_dist.model.noise import NoNoiseConfig
@@ -34,7 +40,7 @@ class MeaformerObjective(AlignmentObjective):
     def __init__(self, config: "MeaformerConfig", num_tokens: int):
         super().__init__()
         self._temperature = config.temperature
-        self.uncertainty = UncertaintyWeights(num_tokens)
+        self.uncertainty = UncertaintyWeights(num_tokens, config.uncertainty_lr_scale)
 
     def joint(self, views: EntityViews) -> Tensor:
         """See `AlignmentObjective.joint`."""
@@ -63,6 +69,9 @@ class MeaformerConfig(Config):
     """`gaussian` puts GMNM on all inputs."""
     temperature: float = Field(default=0.1, ge=MIN_TEMPERATURE)
     """tau of all contrasts."""
+    uncertainty_lr_scale: float = Field(default=UNCERTAINTY_LR_SCALE, gt=0)
+    """Factor on the learning rate of the uncertainty weights; the released code lets them learn five times as fast, the
+    paper does not say so."""
 
     def build_alignment(self, facts: GraphFacts, seed: int) -> AlignmentTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""

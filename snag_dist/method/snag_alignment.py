@@ -16,6 +16,7 @@ from snag_dist.config import Config
 from snag_dist.method.assembly import (
     ALIGNMENT_ATTENTION,
     ALIGNMENT_GMNM,
+    UNCERTAINTY_LR_SCALE,
     AlignmentAttention,
     AlignmentNoise,
     build_task,
@@ -49,7 +50,11 @@ class SnagObjective(AlignmentObjective):
         self._config = config
         self.mix = GlobalMix(num_tokens)
         # The released code weighs ECIA and IIR by the same learned weights.
-        self.uncertainty = UncertaintyWeights(num_tokens) if config.modality_weights == "uncertainty" else None
+        self.uncertainty = (
+            UncertaintyWeights(num_tokens, config.uncertainty_lr_scale)
+            if config.modality_weights == "uncertainty"
+            else None
+        )
 
     def joint(self, views: EntityViews) -> Tensor:
         """See `AlignmentObjective.joint`: globally weighted."""
@@ -99,6 +104,9 @@ class SnagAlignmentConfig(Config):
     """Where the confidence of a pair enters ECIA: a `factor` on -log p (released), or `inside_log` (printed)."""
     modality_weights: Literal["uncertainty", "sum"] = "uncertainty"
     """How the modalities of ECIA and IIR add up: by learned uncertainty weights (released), or plainly (paper)."""
+    uncertainty_lr_scale: float = Field(default=UNCERTAINTY_LR_SCALE, gt=0)
+    """Factor on the learning rate of the uncertainty weights; the released code lets them learn five times as fast, the
+    paper does not say so."""
 
     def build_alignment(self, facts: GraphFacts, seed: int) -> AlignmentTask:
         """Build the task, the same on every worker: initial weights are a function of the seed."""

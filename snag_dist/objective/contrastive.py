@@ -250,12 +250,16 @@ def _drawn(losses: Tensor, zoom: float, num_pairs: int) -> Tensor:
 class UncertaintyWeights(nn.Module):
     """Learned weights of several losses: sum_m exp(-s_m) L_m + s_m.
 
+    Attributes:
+        lr_scale: factor on the learning rate of the s_m.
+
     Source: Kendall et al., "Multi-Task Learning Using Uncertainty" (CVPR 2018), as in MCLEA's and SNAG's code.
     """
 
-    def __init__(self, num_losses: int):
+    def __init__(self, num_losses: int, lr_scale: float = 1.0):
         """Start with all s_m at 0: a plain sum."""
         super().__init__()
+        self.lr_scale = lr_scale
         self.log_variances = nn.Parameter(torch.zeros(num_losses))
 
     def forward(self, losses: Sequence[Tensor], share: float) -> Tensor:

@@ -19,7 +19,7 @@ from snag_dist.errors import ShapeError
 from snag_dist.model.aggregation import Edges
 from snag_dist.model.features import EntityInputs
 from snag_dist.model.views import EntityViews, ViewsEncoder, unpack
-from snag_dist.objective.contrastive import PairCodes, TokenPairs, take_slice
+from snag_dist.objective.contrastive import PairCodes, TokenPairs, UncertaintyWeights, take_slice
 from snag_dist.objective.gram import Gram
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
@@ -184,6 +184,11 @@ class AlignmentTask(nn.Module):
     def weights(self, views: EntityViews) -> Tensor:
         """See `AlignmentObjective.weights`."""
         return self.objective.weights(views)
+
+    def lr_scale(self, name: str) -> float:
+        """Factor on the learning rate of a parameter, by its name: uncertainty weights have one of their own."""
+        owner = self.get_submodule(name.rpartition(".")[0])
+        return owner.lr_scale if isinstance(owner, UncertaintyWeights) else 1.0
 
     def loss(self, packed: Tensor, batch: AlignmentBatch) -> LossReport:
         """Cost of a slice, scaled so that the slices of all workers add up to the loss of the global batch.

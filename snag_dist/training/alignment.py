@@ -31,10 +31,6 @@ from snag_dist.training.step import DistributedTask, StepInputs, StepPlan, Stopw
 
 Ids = NDArray[np.int64]
 
-_UNCERTAINTY = "log_variances"
-_UNCERTAINTY_LR_SCALE = 5.0
-"""Uncertainty weights learn five times as fast in the released code; the paper does not say so."""
-
 
 @dataclass(frozen=True)
 class HaloPlan(StepPlan):
@@ -90,7 +86,7 @@ class DistributedAlignment(DistributedTask):
 
     def lr_scale(self, name: str) -> float:
         """See `DistributedTask.lr_scale`."""
-        return _UNCERTAINTY_LR_SCALE if name.endswith(_UNCERTAINTY) else 1.0
+        return self.task.lr_scale(name.removeprefix("task."))
 
 
 class AlignmentAssignment(Assignment):

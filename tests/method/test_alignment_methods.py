@@ -38,7 +38,7 @@ def facts_of(widths: Mapping[str, int], num: int = NUM) -> GraphFacts:
 def make(config: Any, **changes: Any) -> AlignmentTask:
     tree = {"encoder": {"width": WIDTH}, **changes}
     if "attention" in config.model_fields:
-        tree["attention"] = {"num_heads": 1, "feed_forward_width": 8}
+        tree["attention"] = {"num_heads": 1, "feed_forward_width": 8, **changes.get("attention", {})}
     return validate(config, tree, "test").build_alignment(facts_of(WIDTHS), 0).double()
 
 
@@ -191,6 +191,24 @@ def test_with_names_and_characters_too_no_parameter_of_mclea_is_idle() -> None:
     assert count(mclea.McleaConfig, six) == 13_217_718
     # SNAG registers seven weights between three terms, which no published command uses.
     assert count(snag_alignment.SnagAlignmentConfig, six) + 7 == 13_820_819
+
+
+@pytest.mark.parametrize("config", [config for config in CONFIGS if "attention" in config.model_fields])
+def test_the_activation_of_the_layer_is_a_choice(config: Any) -> None:
+    released, paper, untold = (
+        make(config, **({} if activation is None else {"attention": {"activation": activation}}))
+        for activation in ("gelu", "relu", None)
+    )
+    # The same weights, so that nothing but the activation can make a difference.
+    for name, value in released.state_dict().items():
+        assert torch.equal(value, paper.state_dict()[name])
+    views = [task.encode_graph(inputs(), graph(), None) for task in (released, paper, untold)]
+    assert torch.equal(views[0].tokens, views[1].tokens)
+    assert not torch.allclose(views[0].outputs, views[1].outputs)
+    assert torch.equal(views[0].outputs, views[2].outputs)
+    costs = [cost(task, inputs(), whole_batch()).item() for task in (released, paper, untold)]
+    assert costs[0] != pytest.approx(costs[1], rel=1e-6)
+    assert costs[0] == costs[2]
 
 
 def test_rows_start_as_published() -> None:

@@ -64,7 +64,14 @@ def draw_graph() -> tuple[Ids, Ids]:
 
 
 def build_stepper(
-    group: Group, method: str, *, fanout: int | None = None, clip: float = 0.0, table: Any = None, noise: Any = None
+    group: Group,
+    method: str,
+    *,
+    fanout: int | None = None,
+    clip: float = 0.0,
+    table: Any = None,
+    noise: Any = None,
+    changes: dict[str, Any] | None = None,
 ) -> Stepper:
     """Set a method up as a worker of a run does, in float64; the method's sizes are small and its noise is on."""
     draw = np.random.default_rng(1)
@@ -75,7 +82,7 @@ def build_stepper(
         features[name] = ArrayFeatures(vectors, draw.random(NUM_ENTITIES) < 0.8)
         statistics = ColumnStatistics(torch.from_numpy(vectors.mean(0)), torch.from_numpy(vectors.std(0)))
         modalities[name] = ModalityFacts(width, statistics)
-    tree: dict[str, Any] = {"encoder": {"width": WIDTH}, "noise": noise or {"kind": "gaussian"}}
+    tree: dict[str, Any] = {"encoder": {"width": WIDTH}, "noise": noise or {"kind": "gaussian"}, **(changes or {})}
     if "attention" in METHODS[method].model_fields:
         tree["attention"] = {"feed_forward_width": 12}
     config = validate(METHODS[method], tree, "test")
@@ -177,3 +184,22 @@ def test_training_learns(runs: Any, method: str) -> None:
     # Whole batches only: losses of the short ones are of fewer rivals.
     losses = runs[1][0][method]["losses"].reshape(-1, 3)[:, :2]
     assert losses[-3:].mean() < 0.8 * losses[:2].mean()
+
+
+@pytest.mark.parametrize("scale", [None, 2.0])
+@pytest.mark.parametrize("method", [name for name in METHODS if "uncertainty_lr_scale" in METHODS[name].model_fields])
+def test_uncertainty_weights_have_a_learning_rate_of_their_own(group: Group, method: str, scale: float | None) -> None:
+    stepper = build_stepper(group, method, changes={} if scale is None else {"uncertainty_lr_scale": scale})
+    expected = {
+        name: (5.0 if scale is None else scale) if name.endswith("log_variances") else 1.0
+        for name, _ in stepper.module.named_parameters()
+    }
+    assert set(expected.values()) == {1.0, 5.0 if scale is None else scale}
+    assert {name: stepper.module.lr_scale(name) for name in expected} == expected
+    before = {name: value.detach().clone() for name, value in stepper.module.named_parameters()}
+    stepper.begin_epoch()
+    pairs = draw_graph()[1][:BATCH]
+    stepper.step(assemble_pairs(pairs, 0, BATCH), Moment(1, 0, 0), 0.01)
+    # The first step of Adam is the learning rate, in the direction of the gradient.
+    for name, value in stepper.module.named_parameters():
+        assert (value - before[name]).abs().max().item() == pytest.approx(0.01 * expected[name], rel=1e-3), name

@@ -1,7 +1,15 @@
 """AdaMF: modalities weighted anew for every entity; with an adversary it is AdaMF-MAT.
 
+What differs from the released code:
+- Feature tables are frozen: raw vectors stay as stored, and only the maps to tokens learn. There they are parameters,
+  which start at the raw vectors and are trained along.
+- The players step at once: both gradients are taken of the same weights, on the same batch, before either moves. There
+  they take turns, and the second one plays against what the first one has just become.
+- With an adversary its weight mu is above 0 unless a recipe says otherwise; the released commands pass 0, which leaves
+  the model plain AdaMF.
+
 Source: Zhang et al., "Unleashing the Power of Imbalanced Modality Information for Multi-modal Knowledge Graph
-Completion" (LREC-COLING 2024, arXiv 2402.15444). Its raw features are trained along; here they stay as stored.
+Completion" (LREC-COLING 2024, arXiv 2402.15444).
 """
 
 from typing import Annotated, Literal, Self

@@ -1,6 +1,6 @@
 """Two players on the positives of completion: generators make fake codes, the model tells them from true ones.
 
-Model and generators have an optimiser each and step in turns on the same batch. Fake codes are made at the owner of an
+Model and generators have an optimiser each and step at once, on the same batch. Fake codes are made at the owner of an
 entity and travel beside the true ones.
 """
 

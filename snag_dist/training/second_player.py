@@ -1,7 +1,10 @@
 """The second player of an adversarial run: generators with an optimiser of their own, beside the engine.
 
 Both players look at the same batch. The generators' gradient is taken before the model's backward pass, while what the
-forward pass kept is still there; both then step, each from the weights of the same moment.
+forward pass kept is still there; both then step, each from the weights of the same moment. The released code of
+AdaMF-MAT alternates instead: one player steps, and the other one's gradient is taken against what came of that, at the
+price of a second forward pass, and of a second exchange between workers. See `snag_dist.method.adamf` for what else
+differs.
 """
 
 from collections.abc import Mapping

@@ -34,6 +34,7 @@ WIDTHS = {"text": 5, "vision": 3}
 # mu of 1, so that what the model's loss would do to the generators is as large as what their own does.
 ADVERSARY = {"weight": 1.0, "lr": 1e-2, "generator": {"noise_width": 4, "hidden_width": 10}}
 BETA1 = 0.9
+SIZES = (1, 2, 4)
 
 
 class ArrayFeatures:
@@ -158,11 +159,11 @@ def gradient_in_one_place(group: Group) -> dict[str, NDArray[np.float64]]:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[int, list[dict[str, Any]]]:
-    return {size: run_distributed(play, size, 20) for size in (1, 2)}
+    return {size: run_distributed(play, size, 20) for size in SIZES}
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", SIZES)
 def test_generators_learn_from_their_own_loss_alone(runs: Any, group: Group, size: int) -> None:
     expected = gradient_in_one_place(group)
     assert all(np.abs(value).max() > 1e-6 for value in expected.values())
@@ -173,20 +174,21 @@ def test_generators_learn_from_their_own_loss_alone(runs: Any, group: Group, siz
 
 
 @pytest.mark.distributed
-def test_both_players_are_the_same_at_one_and_two_workers(runs: Any) -> None:
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_both_players_are_the_same_at_any_number_of_workers(runs: Any, size: int) -> None:
     alone = runs[1][0]
     assert alone["costs"].shape == (20, 6)
     assert alone["player"]["generators/step"] == 20.0
-    for worker in runs[2]:
+    for worker in runs[size]:
         np.testing.assert_allclose(worker["costs"], alone["costs"], rtol=1e-5)
         for part in ("player", "dense"):
             for name, value in alone[part].items():
                 np.testing.assert_allclose(worker[part][name], value, rtol=1e-4, atol=1e-9, err_msg=name)
-    rows = np.concatenate([worker["rows"] for worker in runs[2]])
+    rows = np.concatenate([worker["rows"] for worker in runs[size]])
     np.testing.assert_allclose(rows, alone["rows"], rtol=1e-4, atol=1e-9)
     # Replicas of the generators, which no engine keeps together.
-    one, other = (worker["player"] for worker in runs[2])
-    assert all(np.array_equal(value, other[name]) for name, value in one.items())
+    one, *others = (worker["player"] for worker in runs[size])
+    assert all(np.array_equal(value, other[name]) for other in others for name, value in one.items())
 
 
 def test_the_model_learns_nothing_from_the_loss_of_the_generators(group: Group) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from snag_dist.errors import ConfigError
+from snag_dist.redaction import HIDDEN, hide_secrets, is_secret_name
 
 _ROOT = "(root)"
 
@@ -163,7 +164,7 @@ def _explain(
     kind, context = first["type"], first.get("ctx", {})
     path = _dotted_path(first["loc"], tree, is_missing=kind == "missing")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    value = f", got {_shorten(first['input'])}"
+    value = f", got {_show(first['input'], path)}"
     if kind == "value_error":
         # A sentence of ours, with value and remedy where it ends in one.
         told = f"{place}: {path}: {context['error']}" if first["loc"] else f"{place}: {context['error']}"
@@ -246,6 +247,12 @@ def _dotted_path(location: tuple[int | str, ...], tree: Any, *, is_missing: bool
     return ".".join(parts) or _ROOT
 
 
+def _show(value: object, path: str) -> str:
+    is_number = isinstance(value, bool | int | float)
+    return HIDDEN if is_secret_name(path.rpartition(".")[2]) and not is_number else _shorten(value)
+
+
 def _shorten(value: object) -> str:
-    text = repr(value)
+    # Before it is cut: half of a URL is not known for one.
+    text = hide_secrets(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."

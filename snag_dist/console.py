@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from snag_dist.errors import ConfigError, Interrupted, describe_system_error, find_user_error
+from snag_dist.redaction import hide_secrets
 from snag_dist.training.recipe import Recipe, load_recipe
 
 logger = logging.getLogger("snag_dist")
@@ -99,8 +100,8 @@ def run_folder(run: str | None) -> Path:
 
 
 def show_config(recipe: Recipe) -> None:
-    """Print the resolved recipe as JSON."""
-    console.print_json(json.dumps(recipe.to_tree()))
+    """Print the resolved recipe as JSON, without secrets of URLs."""
+    console.print_json(hide_secrets(json.dumps(recipe.to_tree())))
 
 
 def say(text: Any) -> None:

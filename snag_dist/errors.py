@@ -8,6 +8,8 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 
+from snag_dist.redaction import hide_secrets
+
 # What a disk, a path or its rights cause. A file that is missing is not among them: whoever reads one says what it is.
 _OF_THE_SYSTEM = frozenset(
     {
@@ -19,6 +21,10 @@ _OF_THE_SYSTEM = frozenset(
 
 class SnagError(Exception):
     """Base of all errors that are the user's to mend."""
+
+    def __init__(self, message: str = ""):
+        """Keep a message, without passwords and tokens of URLs: many show again what a person wrote."""
+        super().__init__(hide_secrets(message))
 
 
 class ConfigError(SnagError):

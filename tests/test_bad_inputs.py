@@ -861,8 +861,12 @@ RUNS = {
         "got 0 of 2 outside test",
         "set larger shares",
     ),
-    "tracker that is not installed": Case(
-        "train", f"{NEW} --set telemetry.mlflow.tracking_uri=x", r"telemetry\.mlflow:", "found none", "pip install"
+    "tracker with a token": Case(
+        "train",
+        f"{NEW} --set 'telemetry.mlflow.tracking_uri=https://host/?token=hunter2'",
+        r"telemetry\.mlflow\.tracking_uri:",
+        r"got 'https://host/\?token=\.\.\.'",
+        "MLFLOW_TRACKING_TOKEN",
     ),
 }
 
@@ -1230,3 +1234,21 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing_behind(
     assert re.search(f"{case.place}.*{case.found}.*{case.remedy}", line), line
     # Nothing is new, nothing is lost, and what is half-written does not stay.
     assert listed(tmp_path) == [path for path in before if not path.endswith(".partial")]
+
+
+def test_a_run_of_a_version_with_fewer_fields_is_of_the_same_recipe(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_desk(desk, tmp_path)
+    config = tmp_path / "runs" / "done" / "config.json"
+    tree = json.loads(config.read_text())
+    del tree["train"]["verify_store"], tree["telemetry"]
+    config.write_text(json.dumps(tree))
+    hold_ray_out(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    done = run("train", shlex.split(MINE), monkeypatch, capsys)
+    assert "run name 'done' is already used by a finished run" in done.err
+    del tree["name"]
+    config.write_text(json.dumps(tree))
+    done = run("train", shlex.split(MINE), monkeypatch, capsys)
+    assert "run name 'done' is already used by a run with another recipe" in done.err

@@ -15,6 +15,7 @@ from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.export.hf.tables_snag import INDEX, open_tables
 from snag_dist.export.source import find_checkpoint
 from snag_dist.names import is_plain, stays_inside
+from snag_dist.redaction import hide_secrets
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.store.encoders.weights import find_model
@@ -257,6 +258,55 @@ def test_a_run_lies_in_its_folder_of_runs(override: str, message: str) -> None:
 def test_a_variant_lies_in_the_folder_of_runs() -> None:
     with pytest.raises(ConfigError, match=r"name: .*match pattern.*got 'world-\.\./\.\./evil'"):
         load_recipe(WORLD, ['variants={"../../evil"={"train.lr"=0.5}}']).with_variants()
+
+
+URL = "https://me:hunter2@host/x?a=1&token=hunter2"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"telemetry.mlflow.tracking_url={URL}",
+        f"train.epochs={URL}",
+        f"train.epochs={'x' * 60}{URL}",
+        f"train.epochs=['{URL}']",
+        f"train={URL}",
+        f"ingest.source.kind={URL}",
+        f"train.epochs.more={URL}",
+        f"[{URL}",
+        f"train.epochs=[{URL}",
+        "telemetry.wandb.api_key=hunter2",
+        "telemetry.wandb={project='x', password='hunter2'}",
+    ],
+)
+def test_a_secret_in_a_value_is_not_shown(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(WORLD, [override])
+    said = str(caught.value)
+    assert "hunter2" not in said
+    assert "..." in said or override.startswith("train.epochs.more"), said
+
+
+def test_a_secret_in_a_recipe_is_not_shown(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'base = "{URL}"\n')
+    with pytest.raises(ConfigError, match=r"https:/.*\.\.\.@host.*token=\.\.\.") as caught:
+        load_recipe(recipe)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (URL, "https://...@host/x?a=1&token=..."),
+        ("got 's3://a:b@c/d', then http://h/?sig=z&page=2", "got 's3://...@c/d', then http://h/?sig=...&page=2"),
+        ("https://host/a?page=2&design=b", "https://host/a?page=2&design=b"),
+        ("mail me@host, or a=b&c", "mail me@host, or a=b&c"),
+    ],
+)
+def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:
+    assert hide_secrets(text) == shown
+    assert str(DataError(text)) == shown
 
 
 def test_a_standing_head_listens_on_loopback_with_a_token() -> None:

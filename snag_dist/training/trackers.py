@@ -8,17 +8,17 @@ must not hold them.
 import importlib.util
 import json
 import logging
-import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import field_validator
 
 from snag_dist.config import Config
 from snag_dist.errors import ConfigError
+from snag_dist.redaction import hide_secrets, is_secret_name
 from snag_dist.training.recorder import Recorder, flatten
 from snag_dist.training.run_folder import RunFolder, write_json
 
@@ -32,7 +32,7 @@ class MlflowConfig(Config):
     """Record to an MLflow server or database."""
 
     tracking_uri: str
-    """Of the server, http://host:5000, or of a database, sqlite:////shared/mlflow.db; without user and password."""
+    """Of the server, http://host:5000, or of a database, sqlite:////shared/mlflow.db; without user, password, token."""
     experiment: str = "snag_dist"
     """Made where it is not there."""
 
@@ -40,12 +40,13 @@ class MlflowConfig(Config):
     @classmethod
     def _refuse_secrets(cls, uri: str) -> str:
         parts = urlsplit(uri)
-        if parts.password is not None or parts.username is not None:
+        named = [key for key, _ in parse_qsl(f"{parts.query}&{parts.fragment}", keep_blank_values=True)]
+        if parts.password is not None or parts.username is not None or any(map(is_secret_name, named)):
             # Not a ValueError: its message would show the value.
-            shown = re.sub(r"//.*@", "//...@", uri)
             raise ConfigError(
-                f"telemetry.mlflow.tracking_uri: expected a URI without user and password, got {shown!r}; set "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the workers run"
+                f"telemetry.mlflow.tracking_uri: expected a URI without user, password and token, got "
+                f"{hide_secrets(uri)!r}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN, where the workers run"
             )
         return uri
 
@@ -106,9 +107,9 @@ class MlflowTracker(Recorder):
     """A run in MLflow."""
 
     def __init__(self, config: MlflowConfig, folder: RunFolder, recipe: Mapping[str, Any]):
-        from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
-        from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
-        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
 
         self._metric, self._error = Metric, MlflowException
         self._warned = False
@@ -157,7 +158,8 @@ class WandbTracker(Recorder):
     """A run in Weights & Biases; it takes no step twice, so those taken again after a restart are not shown."""
 
     def __init__(self, config: WandbConfig, folder: RunFolder, recipe: Mapping[str, Any]):
-        import wandb  # pyright: ignore[reportMissingImports]
+        import wandb
+        from wandb.errors import Error
 
         known = _Identities(folder.path / "trackers.json")
         identity = known.get("wandb") or secrets.token_hex(8)
@@ -169,10 +171,10 @@ class WandbTracker(Recorder):
                 resume="allow",
                 mode=config.mode,
                 dir=str(folder.path),
-                config=dict(recipe),
+                config=json.loads(hide_secrets(json.dumps(recipe))),
                 settings=wandb.Settings(silent=True, console="off"),
             )
-        except wandb.errors.Error as error:
+        except Error as error:
             raise ConfigError(
                 f"telemetry.wandb: expected Weights & Biases to take the run, got: {str(error).splitlines()[0]}; set "
                 "WANDB_API_KEY where the workers run, or telemetry.wandb.mode = 'offline'"
@@ -205,8 +207,9 @@ class _Identities:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the values of a tree as text by dotted path."""
+    """Return the values of a tree as text by dotted path, without secrets of URLs."""
     leaves: dict[str, str] = {}
     for name, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+        path = f"{prefix}{name}"
+        leaves |= _leaves(value, f"{path}.") if isinstance(value, Mapping) else {path: hide_secrets(str(value))}
     return leaves

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from snag_dist.errors import ConfigError
 from snag_dist.method.snag import SnagConfig
@@ -154,19 +155,33 @@ def test_no_package_is_imported_unless_asked_for(tmp_path: Path) -> None:
     assert {name for name in ("mlflow", "wandb") if name in sys.modules} == before
 
 
-@pytest.mark.parametrize("uri", ["https://me:hunter2@host/x", "postgresql://hunter2@db/mlflow"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:hunter2@host/x",
+        "postgresql://hunter2@db/mlflow",
+        "https://host/?token=hunter2",
+        "https://host/x?a=1&access_token=hunter2&b=2",
+        "https://host/?api%5Fkey=hunter2",
+        "https://host/?X-Amz-Signature=hunter2#x",
+        "https://host/#Password=hunter2",
+    ],
+)
 def test_a_secret_in_a_uri_is_refused_and_not_shown(uri: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"expected a URI without user and password.*MLFLOW_TRACKING_PASSWORD"
+        ConfigError, match=r"expected a URI without user, password and token, got .*MLFLOW_TRACKING_TOKEN"
     ) as caught:
         recipe_with(f"telemetry.mlflow.tracking_uri={uri}")
     assert "hunter2" not in str(caught.value)
 
 
-def test_mlflow_keeps_one_run_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow", reason="the tracker is an extra: pip install 'snag-dist[mlflow]'")
-    from mlflow.tracking import MlflowClient
+def test_a_uri_with_harmless_keys_is_taken() -> None:
+    uri = "http://host:5000/?workspace=a&page=2"
+    taken = recipe_with(f"telemetry.mlflow.tracking_uri={uri}").telemetry.mlflow
+    assert taken is not None and taken.tracking_uri == uri
 
+
+def test_mlflow_keeps_one_run_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = f"file://{tmp_path}/mlruns"
     recipe = recipe_with(f"telemetry.mlflow.tracking_uri={uri}", "telemetry.mlflow.experiment=trial")
@@ -186,7 +201,6 @@ def test_mlflow_keeps_one_run_over_restarts(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_tracker_out_of_reach_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow", reason="the tracker is an extra: pip install 'snag-dist[mlflow]'")
     recipe = recipe_with("telemetry.mlflow.tracking_uri=nonsense://nowhere")
     with pytest.raises(
         ConfigError, match=r"tracking_uri: expected MLflow at 'nonsense://nowhere', got: .*; mend"
@@ -198,7 +212,6 @@ def test_a_tracker_out_of_reach_is_one_line(tmp_path: Path) -> None:
 def test_mlflow_that_fails_later_is_a_warning_and_not_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("mlflow", reason="the tracker is an extra: pip install 'snag-dist[mlflow]'")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     folder = RunFolder(tmp_path / "run")
     telemetry = Telemetry(folder, Group(), recipe_with(f"telemetry.mlflow.tracking_uri=file://{tmp_path}/mlruns"))
@@ -211,10 +224,25 @@ def test_mlflow_that_fails_later_is_a_warning_and_not_the_end(
 
 
 def test_wandb_offline_keeps_the_record_in_the_run_folder(tmp_path: Path) -> None:
-    pytest.importorskip("wandb", reason="the tracker is an extra: pip install 'snag-dist[wandb]'")
     folder = RunFolder(tmp_path / "run")
     telemetry = Telemetry(folder, Group(), recipe_with("telemetry.wandb={project='x', mode='offline'}"))
     telemetry.log(4, 0, INTERVAL)
     telemetry.close()
     assert list((folder.path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(json.loads((folder.path / "trackers.json").read_text())["wandb"]) == 16
+
+
+def test_trackers_are_told_no_secret_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = f"file://{tmp_path}/mlruns"
+    recipe = recipe_with(
+        "data=https://me:hunter2@host/graph?token=hunter2",
+        f"telemetry.mlflow.tracking_uri={uri}",
+        "telemetry.wandb={project='x', mode='offline'}",
+    )
+    telemetry = Telemetry(RunFolder(tmp_path / "run"), Group(), recipe)
+    telemetry.log(4, 0, INTERVAL)
+    telemetry.close()
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"https://...@host/graph?token=..." in content for content in written)
+    assert not any(b"hunter2" in content for content in written)

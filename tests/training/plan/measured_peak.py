@@ -1,6 +1,6 @@
 """Body of a process whose memory is measured: a trial of a recipe, its steps, its evaluation.
 
-Prints the peak above what the process held when everything was imported and used once, in bytes.
+Prints two peaks in bytes: above what the process held when everything was imported and used once, and of all its pages.
 """
 
 import dataclasses
@@ -80,10 +80,10 @@ def live(recipe: Recipe, sizes: GraphSizes, folder: Path) -> None:
     AlignmentScoring(place, trial.task, trial.stepper.table, trial.edges, exchange, links).dev_metrics()
 
 
-def resident() -> int:
+def resident(pages: str = "RssAnon") -> int:
     """Bytes of this process's own pages. Pages of files come and go as the kernel likes, and are left out."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{pages}:"))
 
 
 class Peak(threading.Thread):
@@ -116,5 +116,5 @@ if __name__ == "__main__":
         before, peak = resident(), Peak()
         peak.start()
         live(recipe, sizes, Path(folder))
-    sys.stdout.write(f"{peak.end() - before}\n")
+    sys.stdout.write(f"{peak.end() - before} {resident('VmHWM')}\n")
     sys.stdout.flush()

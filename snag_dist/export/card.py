@@ -5,7 +5,7 @@ from typing import Any
 
 from snag_dist.evaluation.report import EvaluationReport, RankRecord, SliceRecord
 from snag_dist.evaluation.slices import RELATION
-from snag_dist.export.provenance import UNKNOWN_LICENCE, describe_features
+from snag_dist.export.provenance import describe_features
 from snag_dist.export.source import RunSource
 from snag_dist.ranking.metrics import HITS_AT
 
@@ -129,7 +129,7 @@ def _encoder_licences(source: RunSource) -> Iterator[str]:
         encoder = feature["encoder"]
         yield (
             f"- {name}: vectors of {encoder['name']}, revision {encoder['revision']}, weights sha256 "
-            f"{encoder['weights_sha256'][:12]}; licence {UNKNOWN_LICENCE}"
+            f"{encoder['weights_sha256'][:12]}; licence {feature['licence']}"
         )
 
 

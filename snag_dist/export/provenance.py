@@ -8,7 +8,7 @@ from snag_dist.evaluation.report import EvaluationReport, read_report
 from snag_dist.export.source import RunSource
 from snag_dist.training.launch import versions
 
-UNKNOWN_LICENCE = "not recorded in the store; ask its publisher"
+UNKNOWN_LICENCE = "not stated (`licences` of the recipe); ask the publisher of the encoder"
 
 
 def read_test_report(source: RunSource) -> EvaluationReport | None:
@@ -27,7 +27,7 @@ def describe_features(source: RunSource) -> dict[str, dict[str, Any]]:
         manifest = source.store.feature(name)
         found[name] = {
             "encoder": manifest.encoder.model_dump(mode="json"),
-            "licence_of_encoder": UNKNOWN_LICENCE,
+            "licence": source.recipe.licences.get(name, UNKNOWN_LICENCE),
             "width": manifest.width,
             "num_present": manifest.num_present,
             "num_entities": manifest.num_entities,

@@ -179,6 +179,9 @@ class Recipe(Config):
     """The raw graph."""
     features: dict[str, FeatureConfig] = Field(default_factory=dict)
     """Raw features by modality."""
+    licences: dict[str, str] = Field(default_factory=dict)
+    """By modality, the licence of its raw vectors: of the model that made them, or of the file they are from. Told by
+    an export, and by nothing else."""
     missing: dict[str, MissingConfig] = Field(default_factory=dict)
     """Modalities that some entities lose: the share that keeps each, or who and how."""
     modalities: tuple[str, ...] | None = None
@@ -203,6 +206,14 @@ class Recipe(Config):
     """Facts for jobs/plan.py, and the machines a run is checked against."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Runs beside this one, by name: dotted field to value. Each is trained as `name-variant`, on the same store."""
+
+    @model_validator(mode="after")
+    def _check_licences(self) -> Self:
+        for name in self.licences:
+            if name not in self.features:
+                known = ", ".join(self.features) or "none"
+                raise ValueError(f"licences.{name}: expected a modality of `features` ({known}), got {name!r}")
+        return self
 
     @field_validator("variants")
     @classmethod

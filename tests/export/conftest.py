@@ -28,6 +28,7 @@ def run(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 f"runs={folder}/runs",
                 "ingest.source.num_entities=300",
                 "ingest.licence='CC0, as a test'",
+                "licences.text='Apache-2.0'",
                 "train.epochs=2",
                 "train.evaluate_every=1",
                 "train.batch_size=256",

@@ -38,8 +38,11 @@ def test_audit_licences_and_encoders_are_told(run: Path, exported: Path) -> None
     assert 'license_name: "CC0, as a test"' in card
     for name in ("text", "vision"):
         encoder = store.feature(name).encoder
-        assert f"- {name}: vectors of {encoder.name}, revision {encoder.revision}" in card
+        line = next(line for line in card.splitlines() if line.startswith(f"- {name}: vectors of {encoder.name}"))
+        assert f"revision {encoder.revision}" in line
+        assert line.endswith("licence Apache-2.0" if name == "text" else "ask the publisher of the encoder")
     provenance = json.loads((exported / "provenance.json").read_text())
+    assert provenance["features"]["text"]["licence"] == "Apache-2.0"
     assert provenance["store"]["fingerprint"] == store.fingerprint
     assert provenance["store"]["licence"] == "CC0, as a test"
     assert provenance["recipe"] == json.loads((run / "config.json").read_text())

@@ -29,8 +29,8 @@ class SnagEncoderConfig(PretrainedConfig):
         Args:
             width: D, columns of rows, tokens and codes.
             modalities: in the order of the tokens, each with `name`, `width` (F of its raw vectors), `layers` of its
-                projection and `impute` ("drop": an absent modality takes no part; "learned": a vector stands for it; "zero": zeros
-                do).
+                projection and `impute` ("drop": an absent modality takes no part; "learned": a vector stands for it;
+                "zero": zeros do).
             fusion: `kind` and its settings, as they were trained.
             project_graph: whether the learned row goes through a linear layer too.
             num_entities, num_relations: E and R.

@@ -25,6 +25,7 @@ import checkpoints
 import damage
 import emoji
 import exact_ranks
+import exported
 import extraction
 import first_pass
 import ingest
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "alignment": alignment.measure,
     "checkpoints": checkpoints.measure,
     "damage": damage.measure,
+    "export": exported.measure,
     "ingest": ingest.measure,
     "ingest_world": ingest.measure_world,
 }
@@ -91,7 +93,8 @@ def write_record(
 def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
     store: Annotated[
-        Path, typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji and ingest, raw data.")
+        Path,
+        typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji and ingest raw data, for export a run."),
     ] = Path(),
     seed: int = 0,
 ) -> None:

@@ -363,7 +363,7 @@ print(json.dumps({"sockets": sockets, "lines": lines}))
 """
 
 
-@pytest.mark.ray
+@pytest.mark.own_ray
 def test_ray_of_this_machine_serves_our_gauges_on_loopback_only(tmp_path: Path) -> None:
     from snag_dist.training.gauges import GAUGES, PREFIX
 

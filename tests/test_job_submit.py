@@ -57,7 +57,7 @@ def end_head(process: "subprocess.Popen[bytes]", folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.ray
+@pytest.mark.own_ray
 @pytest.mark.timeout(600)
 def test_train_under_ray_job_submit(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     address, environment = head

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests, in two processes side by side: those that share one session of Ray, and the others.
+# All tests, in two processes side by side: those that share one session of Ray, and the others, of which some start
+# clusters of their own. For a quick look: python -m pytest -m "not ray and not own_ray"
 set -u
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)

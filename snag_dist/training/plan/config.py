@@ -28,3 +28,5 @@ class PlanConfig(Config):
     """Between two hosts; 10 Gbit/s."""
     calibration_steps: int = Field(default=5, ge=1)
     """Steps that are timed."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """Of one worker, in any currency: of its machine, by the workers on it. Unset prints the hours of a run alone."""

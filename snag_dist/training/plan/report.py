@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from snag_dist.store.opened import Store
 from snag_dist.training.plan.calibration import Calibration, calibrate
+from snag_dist.training.plan.cost import RunCost
 from snag_dist.training.plan.load import StepLoad
 from snag_dist.training.plan.memory import Where, build_task
 from snag_dist.training.plan.sizes import GraphSizes
@@ -25,6 +26,7 @@ class RunPlan:
         verdict: memory against the machines.
         traffic: of a step, one worker.
         calibration: seconds; None where nothing was timed.
+        cost: of all epochs; None where nothing was timed.
     """
 
     sizes: GraphSizes
@@ -32,6 +34,7 @@ class RunPlan:
     verdict: Verdict
     traffic: Traffic
     calibration: Calibration | None
+    cost: RunCost | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, store: Store | None, *, timed: bool) -> "RunPlan":
@@ -46,7 +49,8 @@ class RunPlan:
         verdict = Verdict.of(recipe, sizes, Machines.of(recipe))
         traffic = Traffic.of(recipe, load, task)
         calibration = calibrate(recipe, sizes, verdict.machines.num_hosts) if timed and verdict.fits else None
-        return cls(sizes, load, verdict, traffic, calibration)
+        cost = None if calibration is None else RunCost.of(recipe, calibration)
+        return cls(sizes, load, verdict, traffic, calibration, cost)
 
     def lines(self) -> list[str]:
         """Say all of it."""
@@ -84,6 +88,7 @@ class RunPlan:
             f"  takes {1e3 * timed.step_seconds:.3g} ms here ({1e3 * timed.compute_seconds:.3g} computing with "
             f"{timed.threads} threads, {1e3 * timed.network_seconds:.3g} on the network); {timed.steps:,} steps an "
             f"epoch: {timed.epoch_seconds:.3g} s",
+            *([] if self.cost is None else [self.cost.line()]),
         ]
 
     def _verdict_lines(self) -> list[str]:

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 _TOOLS = ("ip", "unshare", "mount", "hostname")
 # Own mounts and name, then the program.
 _ENTER = 'mount --bind "$1" /etc/hosts && mount --bind "$2" "$3" && hostname "$4" && shift 4 && exec "$@"'
@@ -74,6 +76,16 @@ class Host:
             return subprocess.Popen(
                 self.command(command), env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
             )
+
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Living processes on this host, of a kind: part of their command."""
+        found: list[psutil.Process] = []
+        for pid in self._pids():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if any(kind in word for word in process.cmdline()[:1]):
+                    found.append(process)
+        return found
 
     def vanish(self) -> None:
         """Be gone at once, as a machine is that lost its power: no connection is closed, nothing says goodbye."""

@@ -1,22 +1,26 @@
-"""Training over several hosts under `ray job submit`: one vanishes in mid-epoch, another comes, nothing is lost."""
+"""Training over several hosts under `ray job submit`: some vanish or are taken back, others come, nothing is lost."""
 
+import contextlib
 import json
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hosts import Host, Network, why_not
-from ray_jobs import RAY, environment_with_token, training, wait_for_jobs
+from ray_jobs import RAY, ROOT, environment_with_token, training, wait_for_jobs
 
 from snag_dist.training.run_folder import RunFolder
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.own_ray, pytest.mark.timeout(1200)]
 
 PORT = 6379
 
@@ -28,6 +32,7 @@ class Cluster:
     hosts: list[Host]
     folder: Path
     environment: dict[str, str] = field(default_factory=environment_with_token)
+    workers: list[Host] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         head = self.hosts[0]
@@ -36,9 +41,15 @@ class Cluster:
         process = self._start(head, ["--head", *options])
         wait_for_jobs(self.address, partial(head.run, environment=self.environment), process, self.log(head))
 
-    def add_worker(self, host: Host) -> None:
-        """Start Ray on a host, with room for one training worker."""
+    def add_worker(self) -> None:
+        """Start Ray on a host that had none yet, with room for one training worker."""
+        host = next(host for host in self.hosts[1:] if not self.log(host).exists())
         self._start(host, ["--num-cpus=1", f"--address={self.hosts[0].address}:{PORT}"])
+        self.workers.append(host)
+
+    def lose_worker(self) -> None:
+        """Let the host that came last vanish."""
+        self.workers.pop().vanish()
 
     def submit(self, settings: list[str]) -> "subprocess.CompletedProcess[str]":
         """Submit a training from the head, and wait for its end."""
@@ -70,15 +81,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """A head and two workers on hosts of their own, and a fourth host without Ray."""
+    """A head and two workers on hosts of their own, and two more hosts without Ray."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
     # Of Ray's own files; a short path, for sockets have short names.
-    with tempfile.TemporaryDirectory(prefix="snag-") as local, Network(folder, 4, Path(local)) as hosts:
+    with tempfile.TemporaryDirectory(prefix="snag-") as local, Network(folder, 5, Path(local)) as hosts:
         made = Cluster(hosts, folder)
-        for host in hosts[1:3]:
-            made.add_worker(host)
+        made.add_worker()
+        made.add_worker()
         yield made
 
 
@@ -93,6 +104,9 @@ def settings(folder: Path, *more: str) -> list[str]:
         "train.batch_size=32",
         "train.log_every=1",
         "train.checkpoint.every_steps=10",
+        # Sums of another number of workers round differently; in double that changes no rank.
+        "train.engine.precision=float64",
+        "evaluate.precision=float64",
         "method.encoder.width=32",
         "variants={}",
         # A whole processor each, which is all that a host has.
@@ -133,11 +147,81 @@ def test_a_host_vanishes_and_another_takes_its_place(cluster: Cluster, folder: P
     run = RunFolder(folder / "runs" / "disturbed")
     job = cluster.start(settings(folder, "name=disturbed", "cluster.num_workers=2"))
     wait_until("25 steps and a checkpoint", lambda: has_begun(run, 25))
-    cluster.hosts[2].vanish()
+    cluster.lose_worker()
     wait_until("a restart", lambda: run.read_status().get("restarts", 0) == 1)
-    cluster.add_worker(cluster.hosts[3])
+    cluster.add_worker()
     job.wait(600)
     assert job.returncode == 0, cluster.job_log.read_text()
     assert metrics(run) == undisturbed
     status = run.read_status()
     assert (status["state"], status["restarts"], status["num_workers"]) == ("finished", 1, 2)
+
+
+@contextlib.contextmanager
+def slowed(hosts: Sequence[Host], run: RunFolder) -> Iterator[None]:
+    """Let workers that train run a tenth of the time, so that the run outlasts what happens to its nodes."""
+    over = threading.Event()
+
+    def trains(worker: psutil.Process) -> bool:
+        # Workers start together, and are ready when one of them has logged a step.
+        return worker.create_time() < run.log.stat().st_mtime
+
+    def brake() -> None:
+        while not over.is_set():
+            workers = [worker for host in hosts for worker in host.processes("RayTrainWorker") if trains(worker)]
+            for act, seconds in ((psutil.Process.suspend, 0.45), (psutil.Process.resume, 0.05)):
+                for worker in workers:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        act(worker)
+                over.wait(seconds)
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.resume()
+
+    thread = threading.Thread(target=brake)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def give_notice(cluster: Cluster, host: Host, folder: Path) -> None:
+    """Let a host hear from its metadata service, as GCP has it, that it goes in 30 seconds."""
+    file = folder / "metadata" / "computeMetadata" / "v1" / "instance" / "preempted"
+    file.parent.mkdir(parents=True)
+    file.write_text("TRUE")
+    serve = [sys.executable, "-m", "http.server", "8000", "--bind", "127.0.0.1", "--directory", f"{folder}/metadata"]
+    host.start(serve, cluster.environment, folder / "metadata.log")
+    watch = [sys.executable, str(ROOT / "cluster" / "drain_on_notice.py"), "gcp", "--service", "http://127.0.0.1:8000/"]
+    told = host.run(watch, cluster.environment)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stdout.startswith("notice: this machine goes in 30 s")
+
+
+def test_a_node_is_taken_back_with_a_notice_and_workers_come_and_go(
+    cluster: Cluster, folder: Path, undisturbed: Any
+) -> None:
+    run, heard = RunFolder(folder / "runs" / "elastic"), "a node of the workers will be taken back"
+    job = cluster.start(settings(folder, "name=elastic", "cluster.num_workers=[1,2]", "cluster.resize_seconds=1"))
+    wait_until("25 steps and a checkpoint", lambda: has_begun(run, 25))
+    assert run.read_status()["num_workers"] == 2
+    with slowed(cluster.hosts[1:], run):
+        give_notice(cluster, cluster.workers[-1], folder)
+        wait_until("a checkpoint on notice", lambda: any(heard in text for text in run.read_warnings()))
+        wait_until("one worker", lambda: run.read_status()["num_workers"] == 1)
+        cluster.lose_worker()
+        cluster.add_worker()
+        wait_until("two workers", lambda: run.read_status()["num_workers"] == 2)
+    job.wait(600)
+    assert job.returncode == 0, cluster.job_log.read_text()
+    assert metrics(run) == undisturbed
+    status = run.read_status()
+    assert (status["state"], status["restarts"]) == ("finished", 1)
+    assert [text.split(":")[0] for text in status["warnings"]] == [
+        heard,
+        "restart 1",
+        "the run goes on with 1 worker(s) instead of 2, from the last checkpoint",
+        "the run goes on with 2 worker(s) instead of 1, from the last checkpoint",
+    ]

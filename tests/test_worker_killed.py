@@ -1,12 +1,15 @@
-"""A worker is killed in the middle of an epoch, a driver is told to stop: the run ends as if undisturbed."""
+"""A worker or the driver is killed in mid-epoch, or told to stop: the run ends as if undisturbed."""
 
 import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +24,29 @@ from snag_dist.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(900)]
 
-RECIPE = Path(__file__).parents[1] / "jobs" / "recipes" / "world.toml"
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "jobs" / "recipes" / "world.toml"
+
+
+def settings(folder: Path, name: str) -> list[str]:
+    """Overrides of the recipe of the world: small, saved often."""
+    return [
+        f"store={folder}/store",
+        f"runs={folder}/runs",
+        f"name={name}",
+        "ingest.source.num_entities=300",
+        "train.epochs=4",
+        "train.evaluate_every=4",
+        "train.batch_size=16",
+        "train.log_every=1",
+        "train.checkpoint.every_steps=10",
+        "method.encoder.width=32",
+        "variants={}",
+    ]
 
 
 def recipe(folder: Path, name: str, *overrides: str) -> Recipe:
-    return load_recipe(
-        RECIPE,
-        [
-            f"store={folder}/store",
-            f"runs={folder}/runs",
-            f"name={name}",
-            "ingest.source.num_entities=300",
-            "train.epochs=4",
-            "train.evaluate_every=4",
-            "train.batch_size=16",
-            "train.log_every=1",
-            "train.checkpoint.every_steps=10",
-            "method.encoder.width=32",
-            "variants={}",
-            *overrides,
-        ],
-    )
+    return load_recipe(RECIPE, [*settings(folder, name), *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +61,23 @@ def undisturbed(folder: Path) -> dict[str, Any]:
     return snag_dist.train(recipe(folder, "undisturbed"))["undisturbed"]["metrics"]
 
 
+def wait_until_under_way(run: RunFolder) -> None:
+    """Wait until there is a checkpoint in mid-epoch and some steps after it."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        steps = run.log.read_text().count('"loss"') if run.log.is_file() else 0
+        if steps >= 25 and (run.checkpoints / "LATEST").is_file():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{run.path}: 25 steps and a checkpoint did not come")
+
+
 def once_under_way(run: RunFolder, act: Callable[[], None]) -> threading.Thread:
-    """Act when there is a checkpoint in mid-epoch and some steps after it."""
+    """Act when the run is under way."""
 
     def watch() -> None:
-        end = time.monotonic() + 240
-        while time.monotonic() < end:
-            steps = run.log.read_text().count('"loss"') if run.log.is_file() else 0
-            if steps >= 25 and (run.checkpoints / "LATEST").is_file():
-                act()
-                return
-            time.sleep(0.01)
+        wait_until_under_way(run)
+        act()
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -117,6 +128,27 @@ def test_a_signal_to_the_driver_stops_the_run_and_the_same_command_goes_on(
     assert cursor is not None and cursor.step == run.read_status()["steps"]
     assert snag_dist.train(recipe(folder, "stopped"))["stopped"]["metrics"] == undisturbed
     assert run.read_status()["state"] == "finished"
+
+
+def test_the_same_command_goes_on_after_its_driver_was_killed(folder: Path, undisturbed: dict[str, Any]) -> None:
+    run = RunFolder(folder / "runs" / "orphaned")
+    command = [sys.executable, "jobs/train.py", "--recipe", str(RECIPE)]
+    for setting in settings(folder, "orphaned"):
+        command += ["--set", setting]
+    start = partial(
+        subprocess.Popen, command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+    )
+    with start() as driver:
+        wait_until_under_way(run)
+        driver.kill()
+    before = run.log.read_text()
+    with start() as driver:
+        _, said = driver.communicate()
+    assert driver.returncode == 0, said
+    assert json.loads(run.metrics("test").read_text())["metrics"] == undisturbed
+    # It went on: nothing of what was logged up to the last checkpoint was taken again.
+    lines = [json.loads(line) for line in run.log.read_text().removeprefix(before).splitlines() if '"loss"' in line]
+    assert lines[0]["step"] > 10
 
 
 def test_an_error_of_the_user_is_not_tried_again(folder: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 from workbench import group_of_one, memory_gb, run_in_processes, summarise, time_calls
 
 from snag_dist.export.directory import ExportConfig, export_run
-from snag_dist.export.hf import SnagEncoder
 from snag_dist.export.hf.tables_snag import open_tables
+from snag_dist.export.network import load_hf
 from snag_dist.export.source import RunSource
 from snag_dist.export.tables import TableDtype
 from snag_dist.kg.truth import TruthIndex
@@ -73,7 +73,7 @@ def _export(_group: Group, run: Path, out: Path, dtype: TableDtype) -> dict[str,
 
 def _load(_group: Group, out: Path) -> dict[str, Any]:
     start = time.perf_counter()
-    model = SnagEncoder.from_pretrained(out)
+    model = load_hf().SnagEncoder.from_pretrained(out)
     seconds = {"load_seconds": round(time.perf_counter() - start, 3)}
     figures: dict[str, Any] = {}
     for batch in BATCHES:
@@ -111,7 +111,7 @@ def _mrr(source: RunSource, out: Path) -> float:
 
 def _parity(source: RunSource, out: Path) -> dict[str, float]:
     """Largest absolute difference between tables and trained model, and between tables and features, of all blocks."""
-    model = SnagEncoder.from_pretrained(out)
+    model = load_hf().SnagEncoder.from_pretrained(out)
     difference = {"codes": 0.0, "tokens": 0.0, "confidence": 0.0}
     for block in source.blocks():
         ids = torch.arange(block.first_row, block.first_row + len(block.rows))

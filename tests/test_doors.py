@@ -15,7 +15,7 @@ from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.export.hf.tables_snag import INDEX, open_tables
 from snag_dist.export.source import find_checkpoint
 from snag_dist.names import is_plain, stays_inside
-from snag_dist.redaction import hide_secrets
+from snag_dist.redaction import hide_secrets, is_secret_name
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.store.encoders.weights import find_model
@@ -307,6 +307,13 @@ def test_a_secret_in_a_recipe_is_not_shown(tmp_path: Path) -> None:
 def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:
     assert hide_secrets(text) == shown
     assert str(DataError(text)) == shown
+
+
+def test_names_of_secrets_are_told_from_those_of_keys_and_tokens() -> None:
+    secrets = ["api_key", "apikey", "key", "auth_token", "password", "aws_secret_access_key", "sig", "X-Amz-Signature"]
+    fields = ["keys", "key_column", "tokens", "tokenizer", "author", "design", "monkey"]
+    assert [name for name in secrets if not is_secret_name(name)] == []
+    assert [name for name in fields if is_secret_name(name)] == []
 
 
 def test_a_standing_head_listens_on_loopback_with_a_token() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from snag_dist.evaluation.report import EvaluationReport, read_report
 from snag_dist.export.source import RunSource
+from snag_dist.redaction import hide_secrets
 from snag_dist.training.launch import versions
 
 UNKNOWN_LICENCE = "not stated (`licences` of the recipe); ask the publisher of the encoder"
@@ -50,7 +51,7 @@ def describe_origin(source: RunSource, report: EvaluationReport | None, choices:
     cursor = json.loads((source.checkpoint / "cursor.json").read_text(encoding="utf-8"))
     return {
         "run": source.recipe.name,
-        "recipe": source.folder.read_config(),
+        "recipe": json.loads(hide_secrets(json.dumps(source.folder.read_config()))),
         "checkpoint": source.checkpoint.name,
         "cursor": cursor,
         "store": {

@@ -53,7 +53,15 @@ def test_local_head_takes_jobs_with_its_token_and_ends(tmp_path: Path, ray_folde
     command = ["bash", script, "--num-cpus=1", "--port=0", f"--temp-dir={ray_folder}"]
     log = tmp_path / "head.log"
     with log.open("w") as out:
-        head = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        head = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A script that runs tests in the background has them, and what they start, ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         exports = partial(given_by, local, without)

@@ -290,7 +290,7 @@ def main(
     kills: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the instants and the workers chosen.")] = 0,
     entities: Annotated[int, typer.Option(help="Size of the generated world.")] = 3000,
-    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 100,
+    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 140,
     folder: Annotated[Path | None, typer.Option(help="For store and runs; unset, one that is removed.")] = None,
 ) -> None:
     """Kill, compare, and write down what was seen."""

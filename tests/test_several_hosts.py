@@ -159,24 +159,21 @@ def test_a_host_vanishes_and_another_takes_its_place(cluster: Cluster, folder: P
 
 @contextlib.contextmanager
 def slowed(hosts: Sequence[Host], run: RunFolder) -> Iterator[None]:
-    """Let workers that train run a tenth of the time, so that the run outlasts what happens to its nodes."""
+    """Let training take a few steps in two seconds, however fast the machine: the run must outlast its nodes."""
     over = threading.Event()
-
-    def trains(worker: psutil.Process) -> bool:
-        # Workers start together, and are ready when one of them has logged a step.
-        return worker.create_time() < run.log.stat().st_mtime
 
     def brake() -> None:
         while not over.is_set():
-            workers = [worker for host in hosts for worker in host.processes("RayTrainWorker") if trains(worker)]
-            for act, seconds in ((psutil.Process.suspend, 0.45), (psutil.Process.resume, 0.05)):
+            seen = run.log.stat().st_size
+            # Workers that are starting have logged nothing yet, and are let alone.
+            while run.log.stat().st_size == seen and not over.wait(0.01):
+                pass
+            workers = [worker for host in hosts for worker in host.processes("RayTrainWorker")]
+            for act, seconds in ((psutil.Process.suspend, 1.5), (psutil.Process.resume, 0.0)):
                 for worker in workers:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         act(worker)
                 over.wait(seconds)
-        for worker in workers:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.resume()
 
     thread = threading.Thread(target=brake)
     thread.start()
@@ -195,7 +192,8 @@ def give_notice(cluster: Cluster, host: Host, folder: Path) -> None:
     serve = [sys.executable, "-m", "http.server", "8000", "--bind", "127.0.0.1", "--directory", f"{folder}/metadata"]
     host.start(serve, cluster.environment, folder / "metadata.log")
     watch = [sys.executable, str(ROOT / "cluster" / "drain_on_notice.py"), "gcp", "--service", "http://127.0.0.1:8000/"]
-    told = host.run(watch, cluster.environment)
+    # A host sees the processes of all others here, so Ray must be told which cluster is its own.
+    told = host.run(watch, {**cluster.environment, "RAY_ADDRESS": f"{cluster.hosts[0].address}:{PORT}"})
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stdout.startswith("notice: this machine goes in 30 s")
 

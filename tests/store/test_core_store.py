@@ -149,7 +149,7 @@ def test_a_modality_that_nobody_in_the_core_has_is_told(letter_store: Store, tmp
     np.save(tmp_path / "x.npy", vectors)
     extract({"x": ArrayConfig(path=tmp_path / "x.npy", zero_is_missing=True)}, letter_store.path)
     with pytest.raises(
-        DataError, match=r"features/x: expected entities of the core that have it, found none of 3; take"
+        DataError, match=r"features/x: expected entities of the part that have it, found none of 3; take"
     ):
         core_of_degree(letter_store, 2)
     assert core_of_degree(letter_store, 1).feature("x").num_present == 1

@@ -52,6 +52,7 @@ def stop_on_signals(path: Path) -> Iterator[None]:
     path.unlink(missing_ok=True)
     if threading.current_thread() is not threading.main_thread():
         yield
+        path.unlink(missing_ok=True)
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 

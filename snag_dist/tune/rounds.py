@@ -15,14 +15,15 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
 from snag_dist.errors import Interrupted, ResourceError, find_user_error
+from snag_dist.training.interruption import stop_on_signals
 from snag_dist.training.launch import check_resources, launch
 from snag_dist.training.recipe import ClusterConfig
 from snag_dist.tune.config import Sweep
 from snag_dist.tune.search import METRIC
+from snag_dist.tune.stopping import Halving, Stopper, is_halted, stop_file, wait_for_the_end
 from snag_dist.tune.strategy import AshaConfig
 from snag_dist.tune.trial import Trial, base_tree, read_trial, read_trials
 
@@ -92,7 +93,10 @@ class Rounds:
                 **choices,
             ),
             run_config=tune.RunConfig(
-                name=name, storage_path=str(self.path), verbose=0, callbacks=[Announcer(num_trials)]
+                name=name,
+                storage_path=str(self.path),
+                verbose=0,
+                callbacks=[Announcer(num_trials), Stopper(self.sweep.path, self.sweep.trials)],
             ),
         )
         self._fit(name, tuner)
@@ -100,30 +104,23 @@ class Rounds:
     def _fit(self, name: str, tuner: tune.Tuner) -> None:
         # Tune's own handler would end an interrupted round as if its trials had been stopped by the scheduler.
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        results = tuner.fit()
-        for result in results:
-            if result.error is None and result.config:
-                asked = result.config["trial"]
-                self._mark_stopped(self.sweep.trial(asked["changes"], asked["seed"]))
+        with stop_on_signals(stop_file(self.sweep.path)):
+            results = tuner.fit()
         self._finish(name)
         errors = list(results.errors)
         if errors and len(errors) == len(results):
             raise find_user_error(errors[0]) or errors[0]
 
-    def _mark_stopped(self, trial: Trial) -> None:
-        """Write down that the scheduler ended a trial: it does so from outside, nothing in the run folder tells."""
-        if not read_trial(trial.folder.path).is_complete:
-            trial.folder.write_status(state="stopped", error="")
-
     def _trainable(self) -> Callable[..., Any]:
         base = {"base": base_tree(self.sweep.recipe), "runs": str(self.sweep.trials)}
         return tune.with_resources(tune.with_parameters(run_trial, **base), {"CPU": DRIVER_CPUS})
 
-    def _scheduler(self) -> ASHAScheduler | None:
+    def _scheduler(self) -> Halving | None:
         asha = self.sweep.tune.scheduler
         if not isinstance(asha, AshaConfig):
             return None
-        return ASHAScheduler(
+        return Halving(
+            self.sweep.trials,
             time_attr="epoch",
             max_t=self.sweep.budget,
             grace_period=self.sweep.grace_epochs,
@@ -156,17 +153,23 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
     """
     asked = config["trial"]
     trial = Trial(base, runs, asked["changes"], asked["seed"], asked["compared"])
+    sweep = Path(runs).parent
+    wait_for_the_end(sweep)
     trial.begin()
-    if not read_trial(trial.folder.path).is_complete:
+    if not read_trial(trial.folder.path).is_complete and not is_halted(trial.folder):
         try:
             launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()])
         except Exception as error:
             cause = find_user_error(error) or error
-            reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-            # A run that was asked to stop has a checkpoint: the next call of the sweep goes on with it.
             if not isinstance(cause, Interrupted):
+                reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
                 trial.folder.write_status(state="failed", error=reason)
-            raise
+                raise
+            if not is_halted(trial.folder):
+                wait_for_the_end(sweep)
+                raise
+    if is_halted(trial.folder) and not read_trial(trial.folder.path).is_complete:
+        trial.folder.write_status(state="stopped", error="")
     # Nothing was reported by a run that had been trained before it was called.
     record = read_trial(trial.folder.path)
     tune.report({"epoch": record.epochs, METRIC: record.best})

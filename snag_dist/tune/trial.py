@@ -47,7 +47,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Name of the run, from changes and seed alone: readable, and unique by a digest."""
-        return f"{name_setting(self.changes)}-s{self.seed}"
+        return name_run(self.changes, self.seed)
 
     @property
     def folder(self) -> RunFolder:
@@ -110,6 +110,11 @@ def name_setting(changes: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(dict(changes), sort_keys=True).encode()).hexdigest()[:6]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "", words)[:_LONGEST_NAME]
     return f"{readable}-{digest}" if readable else f"as-it-is-{digest}"
+
+
+def name_run(changes: Mapping[str, Any], seed: int) -> str:
+    """Name the run of a setting and a seed: "probability-0.2_ratio-0.7-1f0c2a-s0"."""
+    return f"{name_setting(changes)}-s{seed}"
 
 
 def _word(value: Any) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import ray
 
 import snag_dist
 from snag_dist.errors import ConfigError, ResourceError
@@ -76,6 +77,40 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
 
     with pytest.raises(ConfigError, match=r"world-sweep: name 'world-sweep' is already used by a sweep around another"):
         snag_dist.search(tiny(tmp_path, "train.epochs=3"))
+
+
+def test_trials_that_fall_behind_are_stopped(tmp_path: Path) -> None:
+    # Proposed by TPE, its first points given: the second one hardly learns, and is in the worse half at the first rung.
+    rates = [0.02, 1e-6, 0.01]
+    sweep = tiny(
+        tmp_path,
+        # Small batches, so that there is time to stop it in: Tune ends a trial from outside.
+        "train.epochs=9",
+        "train.batch_size=16",
+        "tune.max_concurrent=1",
+        f'tune.search={{kind="optuna",num=3,points={json.dumps([{"train.lr": rate} for rate in rates])}}}'.replace(
+            ": ", "="
+        ),
+        'tune.scheduler={kind="asha",grace_epochs=3,reduction_factor=2}',
+        'tune.space={"train.lr"={kind="loguniform",low=1e-7,high=0.1}}',
+    )
+    outcome = snag_dist.search(sweep)
+    records = read_trials(sweep.trials)
+    tried = [record for record in records if not record.compared]
+    assert [record.changes["train.lr"] for record in tried] == rates
+    first, second, _ = tried
+    assert first.is_complete and first.epochs == 9
+    assert second.state == "stopped" and 3 <= second.epochs < 9
+    assert outcome.winner is not None and outcome.winner.changes["train.lr"] != 1e-6
+    # GMNM off is none of the settings: it is trained for the comparison, to its end, and scored like the winner.
+    [compared] = [record for record in records if record.compared]
+    assert compared.is_complete and RunFolder(sweep.trials / compared.name).metrics("test").is_file()
+    # The stopped trial freed its workers itself; nothing stays placed.
+    assert {group["state"] for group in ray.util.placement_group_table().values()} == {"REMOVED"}
+    # Tune heard of every evaluation.
+    results = list(sweep.path.rglob("ray/round-*/*/result.json"))
+    heard = sorted(len(path.read_text().splitlines()) for path in results)
+    assert heard[0] >= 3 and heard[-1] >= 9
 
 
 def test_rungs_train_all_settings_on_a_core_and_the_best_on_the_whole(tmp_path: Path) -> None:

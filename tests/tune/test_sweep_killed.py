@@ -1,18 +1,19 @@
-"""The driver of a sweep is killed in its second trial: the same command goes on, loses no trial and repeats none."""
+"""The driver of a sweep is asked to stop, and later killed: the same command goes on, loses and repeats no trial."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from snag_dist.console import TRY_AGAIN
 from snag_dist.training.recipe import load_recipe
 from snag_dist.training.run_folder import RunFolder
-from snag_dist.tune.trial import read_trials
+from snag_dist.tune.trial import TrialRecord, read_trials
 
 pytestmark = [pytest.mark.own_ray, pytest.mark.timeout(900)]
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(folder: Path) -> list[str]:
-    """Two cells of GMNM, one after the other; the second takes long enough to be killed in."""
+    """Two cells of GMNM, one after the other, each long enough to be interrupted in."""
     settings = [
         f"store={folder}/store",
         f"runs={folder}/runs",
@@ -39,41 +40,65 @@ def command(folder: Path) -> list[str]:
     return [*words, *(word for setting in settings for word in ("--set", setting))]
 
 
-def test_the_same_command_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
-    sweep = tmp_path / "runs" / "world-sweep"
-    start = partial(
-        subprocess.Popen,
-        command(tmp_path),
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(folder),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
     )
-    with start() as driver:
-        end = time.monotonic() + 400
-        while True:
-            assert time.monotonic() < end and driver.poll() is None
-            records = read_trials(sweep / "trials") if (sweep / "trials").is_dir() else []
-            if len(records) == 2 and records[0].is_complete:
-                folder = RunFolder(sweep / "trials" / records[1].name)
-                steps = folder.log.read_text().count('"loss"') if folder.log.is_file() else 0
-                if steps >= 12 and (folder.checkpoints / "LATEST").is_file():
-                    break
-            time.sleep(0.02)
+
+
+def steps_of(folder: RunFolder) -> list[int]:
+    lines = folder.log.read_text().splitlines() if folder.log.is_file() else []
+    return [json.loads(line)["step"] for line in lines if '"loss"' in line and line.endswith("}")]
+
+
+def wait_for(driver: subprocess.Popen[str], trials: Path, num: int) -> list[TrialRecord]:
+    """Wait until so many trials have begun, and the last of them has a checkpoint and twelve steps."""
+    end = time.monotonic() + 400
+    while True:
+        assert time.monotonic() < end and driver.poll() is None
+        records = read_trials(trials) if trials.is_dir() else []
+        if len(records) == num and all(record.is_complete for record in records[:-1]):
+            folder = RunFolder(trials / records[-1].name)
+            if len(steps_of(folder)) >= 12 and (folder.checkpoints / "LATEST").is_file():
+                return records
+        time.sleep(0.02)
+
+
+def test_the_same_command_goes_on_where_its_driver_ended(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs" / "world-sweep"
+    with start(tmp_path) as driver:
+        [record] = wait_for(driver, sweep / "trials", 1)
+        driver.send_signal(signal.SIGTERM)
+        _, complaints = driver.communicate()
+    first = RunFolder(sweep / "trials" / record.name)
+    asked = steps_of(first)
+    assert driver.returncode == TRY_AGAIN, complaints
+    assert f"{sweep}: stopped as asked, 1 trials with a checkpoint; the same command goes on from there" in complaints
+    [record] = read_trials(sweep / "trials")
+    assert record.state == "interrupted"
+
+    with start(tmp_path) as driver:
+        records = wait_for(driver, sweep / "trials", 2)
         driver.kill()
-    first, second = (RunFolder(sweep / "trials" / record.name) for record in records)
-    done = first.log.read_bytes()
-    begun = second.log.read_text()
-    with start() as driver:
+    # It was asked, so no step was lost.
+    assert steps_of(first) == list(range(1, len(steps_of(first)) + 1)) and len(steps_of(first)) > len(asked)
+    second = RunFolder(sweep / "trials" / records[1].name)
+    done, begun = first.log.read_bytes(), steps_of(second)
+
+    with start(tmp_path) as driver:
         said, complaints = driver.communicate()
-    assert driver.returncode == 0, complaints.decode()
+    assert driver.returncode == 0, complaints
     assert [(record.name, record.is_complete) for record in read_trials(sweep / "trials")] == [
         (record.name, True) for record in records
     ]
     assert first.log.read_bytes() == done
     # The second went on from its last checkpoint, which it wrote every five steps.
-    steps = [json.loads(line)["step"] for line in second.log.read_text()[len(begun) :].splitlines() if '"loss"' in line]
-    assert 5 < steps[0] <= begun.count('"loss"') + 1
+    assert 5 < steps_of(second)[len(begun)] <= len(begun) + 1
     assert "<html" in (sweep / "report" / "index.html").read_text()
-    assert f"train the winner: python jobs/train.py --recipe {sweep}/best.toml" in " ".join(said.decode().split())
+    assert f"train the winner: python jobs/train.py --recipe {sweep}/best.toml" in " ".join(said.split())
     load_recipe(sweep / "best.toml")

@@ -24,7 +24,7 @@ from snag_dist.training.run_folder import RunFolder
 def evaluate(
     recipe: Annotated[Path | None, typer.Option(help="Recipe of the run, in place of --run.")] = None,
     run: RunOption = None,
-    split: Annotated[str, typer.Option(help="Split to score: test or valid.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to score: test, valid, or new (entities held out).")] = "test",
     set_: SetOption = None,
     table: Annotated[
         list[Path] | None,

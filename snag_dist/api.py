@@ -18,7 +18,7 @@ from snag_dist.store.samples import draw_contact_sheet
 from snag_dist.training.launch import connect, launch
 from snag_dist.training.plan.report import RunPlan
 from snag_dist.training.progress import show_stages
-from snag_dist.training.recipe import Recipe, load_recipe
+from snag_dist.training.recipe import NEW, Recipe, load_recipe
 from snag_dist.training.run_folder import RunFolder, write_json
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.outcome import Outcome
@@ -127,7 +127,7 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
 
     Args:
         run: the run folder.
-        split: "test" or "valid".
+        split: "test", "valid", or "new": the triples of entities that the run was trained without.
         overrides: `a.b.c=value` each, of the fields under `evaluate` and `cluster`.
 
     Returns:
@@ -137,10 +137,10 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
         CheckpointError: the folder is no run, or the run has no checkpoint yet.
         ConfigError: there is no such split to score, or an override is of another field.
     """
-    if split not in SCORED_SPLITS:
+    if split not in (*SCORED_SPLITS, NEW):
         raise ConfigError(
-            f"--split: expected one of {', '.join(SCORED_SPLITS)}, got {split!r}; the others are not scored, name one "
-            "of these"
+            f"--split: expected one of {', '.join((*SCORED_SPLITS, NEW))}, got {split!r}; the others are not scored, "
+            "name one of these"
         )
     folder = RunFolder(Path(run).absolute())
     tree = {**folder.read_config(), "runs": str(folder.path.parent), "name": folder.path.name}
@@ -152,6 +152,11 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
             )
         apply_override(tree, override)
     recipe = validate(Recipe, tree, str(folder.config))
+    if split == NEW and recipe.holdout is None:
+        raise ConfigError(
+            f"--split new: expected a run that was trained without some entities (`holdout`), {folder.path} saw all; "
+            "train one with --set holdout.share=0.05"
+        )
     connect(recipe.cluster)
     return launch(recipe, split)
 

@@ -5,7 +5,7 @@ adds up to the whole.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.ranking.ranks import RankTable
 from snag_dist.store.gather import FeatureRows
+from snag_dist.store.holdout import NewEntities
 from snag_dist.store.opened import Store
 
 Ids = NDArray[np.int64]
@@ -25,6 +26,8 @@ DEGREE_BOUNDS = (0, 2, 5, 10, 20, 50, 100, 1000)
 """Largest degree of each bucket; the last bucket has no bound. About equal steps in the logarithm, as degrees
 fall off like a power; 0 alone, since an entity without a train triple has nothing but its modalities."""
 
+NEW_SIDE = "held out of training"
+"""Name of the group of slices by which side of a query was held out of training."""
 RELATION = "relation"
 """Name of the group of slices that has one for every relation."""
 
@@ -37,11 +40,13 @@ class EntityFacts:
         degree: (E,) train triples an entity has a part in; one with itself counts twice.
         present: by modality, (E,) whether an entity has it.
         relations: (R,) keys.
+        new: (E,) whether an entity was held out of training; None where none was.
     """
 
     degree: Ids
     present: Mapping[str, Flags]
     relations: tuple[str, ...]
+    new: Flags | None = None
 
     @classmethod
     def of_store(cls, store: Store, modalities: tuple[str, ...]) -> Self:
@@ -57,6 +62,22 @@ class EntityFacts:
                 degree += np.bincount(table[column].to_numpy(), minlength=store.num_entities)
         present = {name: FeatureRows.open(store, name, 0, store.num_entities).present for name in modalities}
         return cls(degree, present, tuple(store.relations()["key"].to_pylist()))
+
+    def beside(self, new: NewEntities, features: Mapping[str, FeatureRows]) -> Self:
+        """Return the facts of all entities of the whole store, those held out included; these are of the others.
+
+        Args:
+            new: the entities held out.
+            features: of the whole store, by modality.
+        """
+        rows_of_known = new.rows_of_ids[new.partition(1).ids_of_known(np.arange(len(self.degree)))]
+        degree = np.zeros(len(new.held), dtype=np.int64)
+        degree[rows_of_known] = self.degree
+        present = {name: features[name].present.copy() for name in self.present}
+        for name, flags in present.items():
+            # Of known entities as training saw them, whatever the whole store has.
+            flags[rows_of_known] = self.present[name]
+        return replace(self, degree=degree, present=present, new=new.held)
 
 
 @dataclass(frozen=True)
@@ -83,8 +104,8 @@ def cut(table: RankTable, facts: EntityFacts) -> list[Slice]:
 
     Returns:
         Slices that have queries. Groups: direction; degree of the known entity and of the answer; whether an
-        entity of the triple is unseen in train; each modality of the known entity and of the answer;
-        relation.
+        entity of the triple is unseen in train; where entities were held out, which side was; each modality of the
+        known entity and of the answer; relation.
     """
     return [
         Slice(group, names[label], RankMetrics.of(table.take(index)))
@@ -101,6 +122,9 @@ def _groups(table: RankTable, facts: EntityFacts) -> Iterator[tuple[str, Ids, tu
         yield f"train degree of {side}", buckets, degree_names()
     unseen = (facts.degree[table.head] == 0) | (facts.degree[table.tail] == 0)
     yield "unseen in train", unseen.astype(np.int64), ("neither entity", "an entity")
+    if facts.new is not None:
+        sides_new = facts.new[table.known] + 2 * facts.new[table.answer].astype(np.int64)
+        yield NEW_SIDE, sides_new, ("neither", "known entity", "answer", "both")
     for modality, present in facts.present.items():
         for side, rows in sides.items():
             yield f"{modality} of {side}", present[rows].astype(np.int64), ("missing", "present")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from snag_dist.evaluation.report import EvaluationReport, RankRecord, SliceRecord
-from snag_dist.evaluation.slices import RELATION
+from snag_dist.evaluation.slices import NEW_SIDE, RELATION
 from snag_dist.export.provenance import describe_features
 from snag_dist.export.source import RunSource
 from snag_dist.ranking.metrics import HITS_AT
@@ -12,12 +12,15 @@ from snag_dist.ranking.metrics import HITS_AT
 _MAX_RELATIONS = 10
 
 
-def write_card(source: RunSource, report: EvaluationReport | None, facts: dict[str, Any]) -> str:
+def write_card(
+    source: RunSource, report: EvaluationReport | None, new: EvaluationReport | None, facts: dict[str, Any]
+) -> str:
     """Write the card of an export.
 
     Args:
         source: what was exported.
         report: of the test split; None where the exported checkpoint was not scored.
+        new: of the entities held out of training; None where there are none, or they were not scored.
         facts: counted while writing: `num_untrained`, `absent_by_modality`, `dtype`, `has_tokens`, `consumers`.
     """
     manifest = source.store.manifest
@@ -40,6 +43,7 @@ def write_card(source: RunSource, report: EvaluationReport | None, facts: dict[s
         "",
         *(_figures(report) if report else [_no_figures(source)]),
         "",
+        *_new_entities(report, new),
         "## The splits it was trained and scored on",
         "",
         "```",
@@ -53,7 +57,7 @@ def write_card(source: RunSource, report: EvaluationReport | None, facts: dict[s
         "",
         "## Known limits",
         "",
-        *(f"- {limit}" for limit in _limits(source, facts)),
+        *(f"- {limit}" for limit in _limits(source, new, facts)),
         "",
         "## Files",
         "",
@@ -120,6 +124,29 @@ def _row(name: str, metrics: RankRecord) -> str:
     return f"| {name} | {' | '.join(cells)} | {metrics.num_queries:,} |"
 
 
+def _new_entities(report: EvaluationReport | None, new: EvaluationReport | None) -> Iterator[str]:
+    if new is None:
+        return
+    protocol = new.protocol
+    yield "## New entities"
+    yield ""
+    yield (
+        f"Training never saw some entities of the graph. {protocol.num_triples:,} of their triples were ranked among "
+        f"all {protocol.num_candidates:,} entities, filtered by {', '.join(protocol.filtered_by)}, with codes of the "
+        "new ones from their modalities alone, as `model(features=...)` gives them."
+    )
+    yield ""
+    yield "| | MRR | " + " | ".join(f"H@{k}" for k in HITS_AT) + " | MR | queries |"
+    yield "|---|" + "---|" * (len(HITS_AT) + 3)
+    if report is not None:
+        yield _row("trained entities, test split", report.metrics)
+    yield _row("new entities", new.metrics)
+    for piece in new.slices:
+        if piece.group == NEW_SIDE:
+            yield _row(f"new: {piece.name}", piece.metrics)
+    yield ""
+
+
 def _no_figures(source: RunSource) -> str:
     return f"The exported checkpoint, {source.checkpoint.name}, was not scored on the test split."
 
@@ -133,7 +160,7 @@ def _encoder_licences(source: RunSource) -> Iterator[str]:
         )
 
 
-def _limits(source: RunSource, facts: dict[str, Any]) -> Iterator[str]:
+def _limits(source: RunSource, new: EvaluationReport | None, facts: dict[str, Any]) -> Iterator[str]:
     total = source.store.num_entities
     if facts["num_untrained"]:
         yield (
@@ -157,10 +184,10 @@ def _limits(source: RunSource, facts: dict[str, Any]) -> Iterator[str]:
         yield f"{absent:,} of {total:,} entities have no {name}: {answer}."
     if not source.encoder.modalities:
         yield "The encoder sees structure only: an entity that was not in the graph has no code."
-    else:
+    elif new is None:
         yield (
-            "Codes of new entities come from their modalities alone; in training every entity had a learned row, so "
-            "they are worse than trained ones, by how much was not measured."
+            "Codes of new entities come from their modalities alone, so they are worse than trained ones; by how much "
+            "was not measured: train with `holdout` to know."
         )
     if facts["dtype"] != "fp32":
         yield f"Tables are stored in {facts['dtype']}; the figures above were taken in full precision."

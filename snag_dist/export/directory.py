@@ -13,11 +13,12 @@ from snag_dist.export.card import write_card
 from snag_dist.export.consumers.choices import ConsumersConfig, check_consumers, write_consumers
 from snag_dist.export.network import load_hf, write_network
 from snag_dist.export.people import EntityWriter, write_relations
-from snag_dist.export.provenance import describe_origin, read_test_report
+from snag_dist.export.provenance import describe_origin, read_split_report
 from snag_dist.export.relations import write_relation_table
 from snag_dist.export.source import RunSource
 from snag_dist.export.tables import TableDtype, TableWriter, entity_bytes
 from snag_dist.store.manifest import hash_file
+from snag_dist.training.recipe import NEW
 from snag_dist.training.run_folder import write_json
 
 logger = logging.getLogger("snag_dist")
@@ -80,9 +81,9 @@ def _write(folder: Path, source: RunSource, choices: ExportConfig) -> None:
     write_network(folder, source, row_mean, {"dtype": choices.dtype, "tokens": choices.tokens})
     write_consumers(folder, source, choices)
     facts["consumers"] = choices.to
-    report = read_test_report(source)
-    write_json(folder / "provenance.json", describe_origin(source, report, choices.model_dump(mode="json")))
-    (folder / "README.md").write_text(write_card(source, report, facts), encoding="utf-8")
+    report, new = (read_split_report(source, split) for split in ("test", NEW))
+    write_json(folder / "provenance.json", describe_origin(source, report, new, choices.model_dump(mode="json")))
+    (folder / "README.md").write_text(write_card(source, report, new, facts), encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     write_json(folder / CHECKSUMS, {path.relative_to(folder).as_posix(): hash_file(path) for path in files})
 

@@ -12,9 +12,9 @@ from snag_dist.training.launch import versions
 UNKNOWN_LICENCE = "not stated (`licences` of the recipe); ask the publisher of the encoder"
 
 
-def read_test_report(source: RunSource) -> EvaluationReport | None:
-    """Read the report of the test split; None where there is none, or one of another checkpoint."""
-    path = source.folder.metrics("test")
+def read_split_report(source: RunSource, split: str) -> EvaluationReport | None:
+    """Read the report of a split; None where there is none, or one of another checkpoint."""
+    path = source.folder.metrics(split)
     if not path.is_file():
         return None
     report = read_report(path)
@@ -39,12 +39,15 @@ def describe_features(source: RunSource) -> dict[str, dict[str, Any]]:
     return found
 
 
-def describe_origin(source: RunSource, report: EvaluationReport | None, choices: dict[str, Any]) -> dict[str, Any]:
+def describe_origin(
+    source: RunSource, report: EvaluationReport | None, new: EvaluationReport | None, choices: dict[str, Any]
+) -> dict[str, Any]:
     """Return the tree of `provenance.json`.
 
     Args:
         source: what was exported.
         report: of the test split, where there is one.
+        new: of the entities held out, likewise.
         choices: how it was exported.
     """
     manifest = source.store.manifest
@@ -65,6 +68,7 @@ def describe_origin(source: RunSource, report: EvaluationReport | None, choices:
         },
         "features": describe_features(source),
         "metrics": None if report is None else report.metrics.model_dump(mode="json"),
+        "metrics_of_new_entities": None if new is None else new.metrics.model_dump(mode="json"),
         "export": choices,
         "versions_of_training": source.folder.read_status().get("versions", {}),
         "versions_of_export": {

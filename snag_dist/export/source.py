@@ -23,9 +23,10 @@ from snag_dist.model.fusion import Fused
 from snag_dist.names import is_plain
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.manifest import hash_file
-from snag_dist.store.opened import Store, open_store
+from snag_dist.store.opened import Store
 from snag_dist.task.completion import CompletionTask
 from snag_dist.training.checkpoint_files import FORMAT_VERSION, MANIFEST, read_manifest, read_pointer, rows_file
+from snag_dist.training.graph import open_graph
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import gather_features
@@ -97,7 +98,7 @@ class RunSource:
         tree = validate(Recipe, tree, str(folder.config), remedy=damaged).to_tree()
         noise_imputed = _drop_noise(tree)
         recipe = validate(Recipe, tree, str(folder.config))
-        store = open_store(recipe.store)
+        store = open_graph(recipe)
         check_store(store, folder)
         checkpoint = find_checkpoint(folder, store)
         facts = {

@@ -11,7 +11,7 @@ from snag_dist.config import Config
 from snag_dist.model.dropout import KeyedDropout, no_dropout
 from snag_dist.model.features import GRAPH, ColumnStatistics, EntityInputs, Projection, ProjectionConfig
 from snag_dist.model.fusion import AttentionFusionConfig, Fused, FusionConfig
-from snag_dist.model.noise import Noise
+from snag_dist.model.noise import Noise, Share
 from snag_dist.random import Moment
 
 
@@ -33,6 +33,9 @@ class EncoderConfig(Config):
 
     width: int = Field(default=256, ge=2, multiple_of=2)
     """D, columns of rows, tokens and codes; even, since RotatE reads a code as D/2 complex numbers."""
+    row_dropout: Share = 0.0
+    """Share of entities whose learned row is replaced by the mean row in training, drawn anew every step: so that the
+    other tokens learn to do without it, as they must for new entities."""
     project_graph: bool = False
     """A linear layer on the learned row too (FC_g): in the paper, not in the released code."""
     projection: ProjectionConfig = ProjectionConfig()
@@ -56,6 +59,7 @@ class Encoder(nn.Module):
         self.width = config.width
         self.modalities = tuple(sorted(modalities))
         self._noise = noise
+        self._row_dropout = config.row_dropout
         self.project_graph = nn.Linear(config.width, config.width) if config.project_graph else None
         self.projections = nn.ModuleDict(
             {
@@ -83,6 +87,7 @@ class Encoder(nn.Module):
             Codes, tokens (graph first, then the modalities by name) and confidence.
         """
         rows = self._noised(GRAPH, inputs.rows, inputs.row_statistics, inputs.ids, moment)
+        rows = self._drop_rows(rows, inputs.row_statistics, inputs.ids, moment)
         dtype = rows.dtype
         tokens = [rows if self.project_graph is None else self.project_graph(rows)]
         present = [torch.ones_like(inputs.ids, dtype=torch.bool)]
@@ -104,3 +109,11 @@ class Encoder(nn.Module):
         if moment is None or statistics is None:
             return features
         return self._noise.apply(name, features, statistics, ids, moment)
+
+    def _drop_rows(
+        self, rows: Tensor, statistics: ColumnStatistics | None, ids: Tensor, moment: Moment | None
+    ) -> Tensor:
+        if moment is None or statistics is None or not self._row_dropout:
+            return rows
+        dropped = moment.each_step("row_dropout").uniform(ids, 1) < self._row_dropout
+        return torch.where(dropped, statistics.to(rows).mean, rows)

@@ -64,3 +64,50 @@ class Partition:
     def split(self, ids: Ids) -> list[int]:
         """Count how many of the ascending `ids` each worker owns."""
         return np.diff(np.searchsorted(ids, self.bounds())).tolist()
+
+
+@dataclass(frozen=True)
+class JointPartition(Partition):
+    """Entities of which some are new: every virtual shard has its rows of the table, and new ones behind them.
+
+    So a worker owns the known entities that it owns without the new ones too, and no row has to travel.
+
+    Attributes:
+        num_entities: E, the new ones included.
+        num_new: H of them; they are numbered from 0, as the rows of the table are.
+    """
+
+    num_new: int = 0
+
+    @property
+    def num_known(self) -> int:
+        """Rows of the table."""
+        return self.num_entities - self.num_new
+
+    def known_of(self, shard: int) -> tuple[int, int]:
+        """First row of the table in a virtual shard, and the row after its last."""
+        return self._share(self.num_known, shard), self._share(self.num_known, shard + 1)
+
+    def new_of(self, shard: int) -> tuple[int, int]:
+        """First of the new ones in a virtual shard, and the one after its last."""
+        return self._share(self.num_new, shard), self._share(self.num_new, shard + 1)
+
+    def shard_rows(self, shard: int) -> tuple[int, int]:
+        """See `Partition.shard_rows`."""
+        (start, stop), (first, last) = self.known_of(shard), self.new_of(shard)
+        return start + first, stop + last
+
+    def ids_of_known(self, rows: Ids) -> Ids:
+        """Return the ids (N,) of rows (N,) of the table."""
+        bounds = shard_bounds(self.num_known, self.num_shards)
+        shards = np.searchsorted(bounds, rows, side="right") - 1
+        return rows + shard_bounds(self.num_new, self.num_shards)[shards]
+
+    def ids_of_new(self, numbers: Ids) -> Ids:
+        """Return the ids (N,) of new ones by their numbers (N,)."""
+        bounds = shard_bounds(self.num_new, self.num_shards)
+        shards = np.searchsorted(bounds, numbers, side="right") - 1
+        return numbers + shard_bounds(self.num_known, self.num_shards)[shards + 1]
+
+    def _share(self, num: int, shard: int) -> int:
+        return shard * num // self.num_shards

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import ConfigError
 from snag_dist.kg.core import Core, choose_core, find_core
-from snag_dist.store.core_record import CoreRecord
 from snag_dist.store.cut import Cut, make_cut, open_cut, refuse_pair
+from snag_dist.store.cut_records import CoreRecord
 from snag_dist.store.opened import Store, read_triples
 from snag_dist.store.schema import CORES
 

@@ -1,4 +1,4 @@
-"""What the manifest of a core says of the store that it was cut out of."""
+"""What the manifest of a part of a store says of the store that it was cut out of."""
 
 from snag_dist.config import Config
 
@@ -10,6 +10,21 @@ class CoreRecord(Config):
     """Training triples that every entity has with others of the core, at least."""
     parent_fingerprint: str
     """Fingerprint of the store that the core was cut out of."""
+    parent_entities: int
+    """E of that store."""
+    parent_triples: dict[str, int]
+    """Its triples by split."""
+
+
+class HoldoutRecord(Config):
+    """Of which store a store is what is left without entities that were held out."""
+
+    share: float
+    """Share of the entities that was asked for."""
+    seed: int
+    """Of the draw."""
+    parent_fingerprint: str
+    """Fingerprint of the store that has them all."""
     parent_entities: int
     """E of that store."""
     parent_triples: dict[str, int]

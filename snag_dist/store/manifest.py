@@ -20,7 +20,7 @@ import pydantic
 from snag_dist.config import Config
 from snag_dist.errors import DataError
 from snag_dist.names import is_plain, stays_inside
-from snag_dist.store.core_record import CoreRecord
+from snag_dist.store.cut_records import CoreRecord, HoldoutRecord
 from snag_dist.store.schema import FORMAT_VERSION, MANIFEST, FeatureDtype
 
 _CHUNK_BYTES = 1 << 22
@@ -60,8 +60,10 @@ class StoreManifest(Config):
     """The source in words: layout and place."""
     core: CoreRecord | None = None
     """What a k-core was cut out of; none where the store was ingested."""
+    holdout: HoldoutRecord | None = None
+    """What entities were held out of; none where the store has them all."""
     config: dict[str, Any]
-    """The ingest config, as a plain tree; of a core that of its parent."""
+    """The ingest config, as a plain tree; of a part that of its parent."""
     licence: str
     """Licence of the data, as the user stated it."""
     audit: dict[str, Any]

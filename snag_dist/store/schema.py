@@ -15,6 +15,7 @@ features/<modality>/samples.parquet        a few entities as a person sees them
 features/<modality>/problems.parquet       items that gave no vector, by row, with the reason
 missing/<modality>-.../                    an overlay: who keeps a modality, and the statistics that follow
 cores/k-<k>/                               a store of its own: the k-core of this one
+holdouts/<share>-<seed>/                   a store of its own: this one without entities held out of training
 audit.json                                 what the audit of the graph found
 """
 
@@ -34,6 +35,7 @@ TRIPLES = "triples"
 FEATURES = "features"
 MISSING = "missing"
 CORES = "cores"
+HOLDOUTS = "holdouts"
 AUDIT = "audit.json"
 STATISTICS = "statistics.npz"
 PROBLEMS = "problems.parquet"

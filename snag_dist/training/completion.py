@@ -16,7 +16,7 @@ from snag_dist.model.features import EntityInputs
 from snag_dist.model.fusion import Fused
 from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.objective.losses import LossReport
-from snag_dist.random import Moment, Stream
+from snag_dist.random import Moment
 from snag_dist.sampling.negatives import NegativeSampler
 from snag_dist.shard.exchange import Exchange, Route
 from snag_dist.shard.initial_rows import InitialRows
@@ -25,7 +25,7 @@ from snag_dist.training.all_entities import DistributedAllEntities
 from snag_dist.training.assignment import Assignment, Drawn, Stage, Workplace
 from snag_dist.training.batches import MemoryTriples, StreamedTriples, TripleSource
 from snag_dist.training.checkpoint import Cursor
-from snag_dist.training.completion_scoring import CompletionScoring
+from snag_dist.training.completion_scoring import CompletionScoring, draw_triples
 from snag_dist.training.second_player import SecondPlayer
 from snag_dist.training.step import DistributedTask, StepInputs, StepPlan, Stopwatch
 
@@ -155,7 +155,8 @@ class CompletionAssignment(Assignment):
     @cached_property
     def _dev(self) -> Ids:
         place = self._place
-        return draw_dev(place.store.triples("valid"), place.recipe.evaluate.max_dev_triples, place.recipe.seed)
+        limit = place.recipe.evaluate.max_dev_triples
+        return draw_triples(place.store.triples("valid"), limit, place.recipe.seed, "dev")
 
     def steps_in_epoch(self) -> int:
         """See `Assignment.steps_in_epoch`."""
@@ -200,11 +201,3 @@ def count_candidates(method: CompletionMethod, num_entities: int) -> int:
     else:
         num, sides = method.negatives.num, method.negatives.sides
     return num * (2 if sides == "both" else 1)
-
-
-def draw_dev(triples: Ids, limit: int, seed: int) -> Ids:
-    """Return the dev triples (T, 3) that select the checkpoint: all, or `limit` of them drawn by seed, in order."""
-    if not limit or len(triples) <= limit:
-        return triples
-    chosen = Stream(seed, "dev/sample").permute(torch.arange(limit), len(triples)).numpy()
-    return triples[np.sort(chosen)]

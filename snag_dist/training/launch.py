@@ -27,7 +27,7 @@ from snag_dist.config import validate
 from snag_dist.errors import ConfigError, Interrupted, ResourceError, find_user_error
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
-from snag_dist.store.opened import Store, open_store
+from snag_dist.store.opened import Store
 from snag_dist.store.stream import (
     StreamPlan,
     choose_residency,
@@ -41,6 +41,7 @@ from snag_dist.training.alignment import split_store_links
 from snag_dist.training.boundary import Notices
 from snag_dist.training.checkpoint_versions import Versions
 from snag_dist.training.cursor import Cursor, read_cursor
+from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import StopFile, stop_on_signals
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.verdict import check_fits
@@ -78,7 +79,7 @@ def launch(
         Interrupted: the run was asked to stop, and has a checkpoint to go on from.
         SnagError: whatever a worker found wrong, in its own words.
     """
-    store = open_store(recipe.store)
+    store = open_graph(recipe)
     folder = RunFolder(recipe.run_path)
     check_store(store, folder)
     open_features(recipe, store, (0, store.num_entities))
@@ -210,7 +211,7 @@ def _stream(tree: dict[str, Any], plan: StreamPlan) -> ray.data.Dataset:
         CheckpointError: there are checkpoints, and none is whole.
     """
     recipe = validate(Recipe, tree, "recipe of the run")
-    store, folder = open_store(recipe.store), RunFolder(recipe.run_path)
+    store, folder = open_graph(recipe), RunFolder(recipe.run_path)
     # Workers would pass over a damaged version too, but then the stream had begun elsewhere.
     whole = Partition(store.num_entities, store.virtual_shards, 1)
     Versions(folder.checkpoints, whole, Group(), store.fingerprint, folder.add_warning).choose()

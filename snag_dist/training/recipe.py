@@ -13,6 +13,7 @@ from snag_dist.method.choices import AlignmentMethod, MethodConfig
 from snag_dist.method.snag import SnagConfig
 from snag_dist.shard.row_optimizers import AdamConfig, TableConfig
 from snag_dist.store.extract import FeatureConfig
+from snag_dist.store.holdout import HoldoutConfig
 from snag_dist.store.ingest import IngestConfig
 from snag_dist.store.missing import MissingConfig
 from snag_dist.store.stream import ResidencyConfig
@@ -22,6 +23,8 @@ from snag_dist.training.plan.config import PlanConfig
 from snag_dist.training.schedule import ScheduleConfig
 from snag_dist.training.trackers import TelemetryConfig
 
+NEW = "new"
+"""What is scored of the entities that were held out, beside the splits of the store."""
 TUNE_SECTION = "tune"
 """Section of a recipe file that is not the run's: how it is searched around (see snag_dist.tune)."""
 
@@ -96,6 +99,8 @@ class EvaluateConfig(Config):
     the same ranks in little more than the time of float32. Not with the scorers that are Euclidean distances."""
     max_dev_triples: int = Field(default=0, ge=0)
     """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
+    max_new_triples: int = Field(default=10_000, ge=0)
+    """With `holdout`: triples of entities held out that are ranked, drawn by seed; 0 takes all."""
     k_csls: int = Field(default=3, ge=1)
     """Neighbours that CSLS corrects similarities by, in alignment."""
 
@@ -186,6 +191,9 @@ class Recipe(Config):
     """Modalities that some entities lose: the share that keeps each, or who and how."""
     modalities: tuple[str, ...] | None = None
     """Modalities of the store that the encoder uses; unset uses every one in `features`."""
+    holdout: HoldoutConfig | None = None
+    """Of completion: entities that training never sees. Their triples are ranked at the end, with codes from their
+    modalities alone, as an export encodes new entities; none trains on all."""
     method: MethodConfig = SnagConfig()
     """What is trained."""
     links: LinksConfig = LinksConfig()
@@ -232,6 +240,13 @@ class Recipe(Config):
             raise ValueError(
                 f"evaluate.first_pass: expected 'exact' with a method of alignment, which ranks in one pass, "
                 f"got {self.evaluate.first_pass!r}; leave it out"
+            )
+        if self.holdout is not None and self.task == "alignment":
+            raise ValueError(f"holdout: expected a method of completion, got {self.method.kind!r}; remove holdout")
+        if self.holdout is not None and not self.used_modalities:
+            raise ValueError(
+                "holdout: expected modalities, which new entities get their codes from, got none; name some, or remove "
+                "holdout"
             )
         adversary = isinstance(self.method, AdamfConfig) and self.method.adversary is not None
         if adversary and self.train.engine.precision == "bfloat16":

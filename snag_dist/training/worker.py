@@ -18,7 +18,7 @@ from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.store.gather import FeatureRows
-from snag_dist.store.opened import Store, open_store
+from snag_dist.store.opened import Store
 from snag_dist.store.stream import StreamPlan
 from snag_dist.store.verification import verify_read_files
 from snag_dist.training.alignment import AlignmentAssignment
@@ -26,8 +26,9 @@ from snag_dist.training.assignment import Assignment, Stage, Workplace
 from snag_dist.training.boundary import Boundary, Notices
 from snag_dist.training.checkpoint import Checkpoints, best_of
 from snag_dist.training.completion import CompletionAssignment
+from snag_dist.training.graph import open_graph
 from snag_dist.training.loop import Loop
-from snag_dist.training.recipe import Recipe
+from snag_dist.training.recipe import NEW, Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import Stepper
 from snag_dist.training.telemetry import Telemetry
@@ -73,7 +74,7 @@ class Worker:
         self._context = context
         self._group = context.group
         self._folder = RunFolder(recipe.run_path)
-        store = open_store(recipe.store)
+        store = open_graph(recipe)
         check_store(store, self._folder)
         self.store = store
         self.partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
@@ -192,6 +193,8 @@ class Worker:
         for stage in assignment.stages[:-1]:
             self._score(best_of(stage.name), "test", stage)
         report = self._score("BEST", "test", assignment.stages[-1])
+        if self.recipe.holdout is not None:
+            self._score("BEST", NEW, assignment.stages[-1])
         if self._group.rank == 0:
             self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)
         return report

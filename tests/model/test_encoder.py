@@ -7,7 +7,7 @@ import torch
 
 from snag_dist.model.encoder import Encoder, EncoderConfig, ModalityFacts
 from snag_dist.model.features import ColumnStatistics, EntityInputs, Projection, ProjectionConfig
-from snag_dist.model.noise import GaussianNoiseConfig
+from snag_dist.model.noise import GaussianNoiseConfig, NoNoiseConfig
 from snag_dist.random import Moment
 
 WIDTHS = {"text": 5, "vision": 3}
@@ -105,3 +105,31 @@ def test_two_stacked_projections_and_a_projected_row_add_their_weights() -> None
     projected = sum(p.numel() for p in make(project_graph=True).parameters())
     assert stacked - plain == 8 * 8 + 8
     assert projected - plain == 8 * 8 + 8
+
+
+def test_a_dropped_row_is_the_mean_row_for_all_that_training_sees_of_it() -> None:
+    given = inputs(400)
+    statistics = ColumnStatistics(torch.full((8,), 0.3), torch.ones(8))
+    encoder = Encoder(
+        EncoderConfig.model_validate({"width": 8, "row_dropout": 0.4, "fusion": {"kind": "concat"}}),
+        FACTS,
+        NoNoiseConfig().build(),
+    )
+    rows = given.rows.clone().requires_grad_(True)
+    taken = EntityInputs(given.ids, rows, given.features, given.present, statistics)
+    codes = encoder(taken, 0, Moment(0, 1, 7)).codes
+    gradient = torch.autograd.grad(codes.square().sum(), rows)[0]
+    dropped = gradient.abs().sum(dim=1) == 0
+    assert 0.3 < dropped.double().mean() < 0.5
+    mean = EntityInputs(given.ids, statistics.mean.expand(400, -1), given.features, given.present)
+    torch.testing.assert_close(codes[dropped], encoder(mean, 0, None).codes[dropped])
+    torch.testing.assert_close(codes[~dropped], encoder(given, 0, None).codes[~dropped])
+    # Keyed by step and entity: the same for any worker, others at the next step, none in evaluation.
+    again = encoder(EntityInputs(given.ids[5:], rows[5:], *_tail(given, 5), statistics), 0, Moment(0, 1, 7)).codes
+    torch.testing.assert_close(again, codes[5:])
+    assert not torch.equal(encoder(taken, 0, Moment(0, 1, 8)).codes, codes)
+    torch.testing.assert_close(encoder(taken, 0, None).codes, encoder(given, 0, None).codes)
+
+
+def _tail(given: EntityInputs, start: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    return {n: v[start:] for n, v in given.features.items()}, {n: v[start:] for n, v in given.present.items()}

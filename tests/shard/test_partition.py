@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from snag_dist.errors import ResourceError
-from snag_dist.shard.partition import Partition, shard_bounds
+from snag_dist.shard.partition import JointPartition, Partition, shard_bounds
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,18 @@ def test_split_counts_ids_by_owner() -> None:
 def test_more_workers_than_shards_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"expected at most 4, .* got 5; use fewer workers"):
         Partition(10, 4, 5)
+
+
+@pytest.mark.parametrize(("known", "new", "shards"), [(90, 10, 8), (7, 2, 5), (3, 1, 64), (1000, 333, 7)])
+def test_new_entities_lie_behind_the_known_ones_of_their_shard(known: int, new: int, shards: int) -> None:
+    joint = JointPartition(known + new, shards, 2 if shards > 2 else 1, num_new=new)
+    alone = Partition(known, shards, joint.num_workers)
+    ids = np.concatenate([joint.ids_of_known(np.arange(known)), joint.ids_of_new(np.arange(new))])
+    assert sorted(ids) == list(range(known + new))
+    for shard in range(shards):
+        start, stop = joint.shard_rows(shard)
+        assert joint.known_of(shard) == alone.shard_rows(shard)
+        first = joint.ids_of_known(np.arange(*joint.known_of(shard)))
+        then = joint.ids_of_new(np.arange(*joint.new_of(shard)))
+        assert [*first, *then] == list(range(start, stop))
+    assert joint.bounds()[-1] == known + new

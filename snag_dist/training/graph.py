@@ -1,0 +1,20 @@
+"""The graph a run is trained on: the store of its recipe, or what is left of it without entities held out."""
+
+from snag_dist.store.holdout import without_held
+from snag_dist.store.missing import make_overlays
+from snag_dist.store.opened import Store, open_store
+from snag_dist.training.recipe import Recipe
+
+
+def open_graph(recipe: Recipe) -> Store:
+    """Open the store that a run is trained on; what is left of a holdout is made where it is not there.
+
+    Raises:
+        DataError: the store of the recipe is not there, or damaged.
+    """
+    store = open_store(recipe.store)
+    if recipe.holdout is None:
+        return store
+    known = without_held(store, recipe.holdout)
+    make_overlays(known, recipe.missing)
+    return known

@@ -21,12 +21,15 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snag_dist.config import validate
 from snag_dist.console import run_job, say
 from snag_dist.export.consumers.llava import Moments, fit
 from snag_dist.export.consumers.llm_names import NameEmbeddings
 from snag_dist.export.network import load_hf
 from snag_dist.store.encoders.torchvision_door import open_torchvision
-from snag_dist.store.opened import Store, open_store
+from snag_dist.store.opened import Store
+from snag_dist.training.graph import open_graph
+from snag_dist.training.recipe import Recipe
 
 PAD = -100
 """Label of a place whose loss does not count."""
@@ -171,7 +174,8 @@ def run(
     """
     open_torchvision()
     provenance = json.loads((export / "provenance.json").read_text(encoding="utf-8"))
-    store = open_store(Path(provenance["recipe"]["store"]))
+    # Rows of an export are those of the graph that was trained on, which a holdout makes smaller than the store.
+    store = open_graph(validate(Recipe, provenance["recipe"], str(export / "provenance.json")))
     encoder = load_hf().SnagEncoder.from_pretrained(export)
     losses: dict[str, float] = {}
     for shuffled in (False, True):

@@ -25,6 +25,7 @@ import checkpoints
 import damage
 import emoji
 import exact_ranks
+import export_at_size
 import exported
 import extraction
 import first_pass
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "checkpoints": checkpoints.measure,
     "damage": damage.measure,
     "export": exported.measure,
+    "export_at_size": export_at_size.measure,
     "ingest": ingest.measure,
     "ingest_world": ingest.measure_world,
 }

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as ds
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -88,8 +87,13 @@ def test_kblam_pairs_say_the_triples(everyone: Path, store: Store, run: Path) ->
     torch.testing.assert_close(scores, task.scorer.score(query, codes), atol=1e-5, rtol=0)
 
 
-def test_parquet_loads_as_a_dataset(everyone: Path, store: Store) -> None:
-    table = ds.dataset(everyone / "parquet", format="parquet").to_table()
+def test_parquet_loads_as_a_dataset(everyone: Path, store: Store, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from datasets import load_dataset
+
+    data_files = str(everyone / "parquet" / "*.parquet")
+    loaded = load_dataset("parquet", data_files=data_files, split="train", cache_dir=str(tmp_path))
+    table = loaded.with_format("arrow")[:]
     assert table["key"].to_pylist() == store.entities()["key"].to_pylist()
     codes = np.stack(table["code"].to_pylist())
     np.testing.assert_array_equal(codes.astype(np.float32), codes_of(everyone).numpy())

@@ -21,7 +21,8 @@ from snag_dist.training.worker import Worker, WorkerContext
 BATCH, EPOCHS, WORKERS = 1024, 2, 2
 # Workers of each part of the run that is stopped, and steps after which it is.
 PARTS = ((2, 35), (1, 35), (4, 35), (2, None))
-EVERY_SECONDS, WINDOW_SECONDS, ROUNDS = 30.0, 90.0, 2
+EVERY_SECONDS, WINDOW_SECONDS, ROUNDS = 30.0, 100.0, 4
+WARM_STEPS = 8
 
 
 def measure(store: Path, seed: int) -> dict[str, Any]:
@@ -33,22 +34,29 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
 
 
 def _overhead(store: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """Windows with and without in turn, the other kind first in every second round: a drift of the machine cancels."""
     seconds: dict[str, list[float]] = {"without": [], "with": []}
+    written: list[int] = []
     for number in range(ROUNDS):
-        for kind, every in (("without", None), ("with", EVERY_SECONDS)):
+        kinds = (("without", None), ("with", EVERY_SECONDS))
+        for kind, every in kinds if number % 2 == 0 else reversed(kinds):
             recipe = _recipe(store, runs, f"{kind}-{number}", seed, epochs=10_000, every=every)
             run_in_processes(WORKERS, _train, recipe.to_tree(), None, WINDOW_SECONDS)
-            folder = RunFolder(recipe.run_path)
-            lines = _losses(folder)
-            # The first steps warm caches; the last lines end with the window.
-            seconds[kind].append(statistics.fmean(line["elapsed_seconds"] for line in lines[8:]))
-    mean = {kind: statistics.fmean(values) for kind, values in seconds.items()}
+            # The first steps warm caches.
+            lines = _losses(RunFolder(recipe.run_path))[WARM_STEPS:]
+            seconds[kind].append(statistics.fmean(line["elapsed_seconds"] for line in lines))
+            if every is not None:
+                written.append(round(sum(line["elapsed_seconds"] for line in lines) / every))
+    ratios = [slow / fast - 1 for fast, slow in zip(seconds["without"], seconds["with"], strict=True)]
     return {
         "workers": WORKERS,
         "every_seconds": EVERY_SECONDS,
         "window_seconds": WINDOW_SECONDS,
+        "checkpoints_a_window": written,
         "seconds_a_step": {kind: [round(value, 5) for value in values] for kind, values in seconds.items()},
-        "overhead": round(mean["with"] / mean["without"] - 1, 4),
+        "overhead_by_round": [round(ratio, 4) for ratio in ratios],
+        "overhead": round(statistics.fmean(ratios), 4),
+        "standard_error": round(statistics.stdev(ratios) / len(ratios) ** 0.5, 4),
     }
 
 

@@ -16,11 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from snag_dist.evaluation.plot_style import GRID, INK, PALETTE, clean, new_canvas, to_png
 from snag_dist.tune.outcome import NOISE_OFF, Outcome, is_of_noise
 from snag_dist.tune.setting import Setting
-from snag_dist.tune.space import PROBABILITY, RATIO
+from snag_dist.tune.space import NOISE
 from snag_dist.tune.table import name_fields, write_share, write_value
 
 _WINNER, _OFF, _OTHER = PALETTE[1], PALETTE[0], "#B0B0B0"
 _COLOURS = colormaps["cividis"]
+_PROBABILITY = ".probability"
 _MOST_CELLS = 12
 """Values of rho or epsilon up to which they are drawn as cells of a map."""
 
@@ -31,12 +32,14 @@ Strength = tuple[float, float]
 def draw_plots(outcome: Outcome) -> dict[str, bytes]:
     """Draw what there is data for: PNG by title."""
     figures: dict[str, Figure] = {}
-    by_strength = _figures_by_strength(outcome.settings)
-    if len(by_strength) > 1:
-        sizes = [len({strength[place] for strength in by_strength}) for place in (0, 1)]
-        is_grid = max(sizes) <= _MOST_CELLS and len(by_strength) >= 0.5 * sizes[0] * sizes[1]
-        draw = _draw_map if is_grid else _draw_scatter
-        figures["rho x epsilon: mean dev MRR ± standard error over trials"] = draw(by_strength)
+    for noise in _noises(outcome.settings):
+        by_strength = _figures_by_strength(outcome.settings, noise)
+        if len(by_strength) > 1:
+            sizes = [len({strength[place] for strength in by_strength}) for place in (0, 1)]
+            is_grid = max(sizes) <= _MOST_CELLS and len(by_strength) >= 0.5 * sizes[0] * sizes[1]
+            draw = _draw_map if is_grid else _draw_scatter
+            of_whom = "" if noise == NOISE else f" of {noise.removeprefix(f'{NOISE}.modalities.')}"
+            figures[f"rho x epsilon{of_whom}: mean dev MRR ± standard error over trials"] = draw(by_strength)
     if any(trial.curve for trial in outcome.trials):
         figures["Curves: dev MRR of every trial"] = _draw_curves(outcome)
         figures["Best so far: dev MRR in the order trials ended"] = _draw_best_so_far(outcome)
@@ -45,15 +48,23 @@ def draw_plots(outcome: Outcome) -> dict[str, bytes]:
     return {title: to_png(figure) for title, figure in figures.items()}
 
 
-def _figures_by_strength(settings: Sequence[Setting]) -> dict[Strength, list[float]]:
+def _noises(settings: Sequence[Setting]) -> list[str]:
+    """Name the sections whose rho and epsilon were both searched: that of all tokens, and those of single ones."""
+    fields = {field for setting in settings for field in setting.changes}
+    sections = {field.removesuffix(_PROBABILITY) for field in fields if field.endswith(_PROBABILITY)}
+    return sorted(name for name in sections if is_of_noise(name) and f"{name}.ratio" in fields)
+
+
+def _figures_by_strength(settings: Sequence[Setting], noise: str) -> dict[Strength, list[float]]:
     """Collect the figures of all trials with one rho and epsilon, whatever else differs; GMNM off is (0, 0)."""
+    probability, ratio = f"{noise}{_PROBABILITY}", f"{noise}.ratio"
     found: dict[Strength, list[float]] = {}
     for setting in settings:
         changes = setting.changes
         if all(changes.get(field) == value for field, value in NOISE_OFF.items()):
             strength = (0.0, 0.0)
-        elif PROBABILITY in changes and RATIO in changes:
-            strength = (float(changes[PROBABILITY]), float(changes[RATIO]))
+        elif probability in changes and ratio in changes:
+            strength = (float(changes[probability]), float(changes[ratio]))
         else:
             continue
         if setting.figures:

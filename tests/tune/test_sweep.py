@@ -68,6 +68,11 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
     assert winner == {**trained, "name": "world-sweep-best", "runs": f"{tmp_path}/runs"}
     assert "<html" in (sweep.report / "index.html").read_text()
 
+    # A trial is what jobs/train.py trains: the winner's recipe gives the winner's figures again.
+    report = snag_dist.train(load_recipe(sweep.best))["world-sweep-best"]
+    of_trial = RunFolder(sweep.trials / outcome.winner.trials[0].name).metrics("test")
+    assert report["metrics"] == json.loads(of_trial.read_text())["metrics"]
+
     before = {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*") if path.is_file()}
     again = snag_dist.search(sweep)
     assert again == outcome

@@ -147,6 +147,18 @@ def test_the_page_needs_nothing_else_and_the_pictures_lie_beside_it(sweep: Sweep
     assert "Trials that failed (1)" in page
 
 
+def test_noise_by_modality_has_a_map_each(tmp_path: Path) -> None:
+    sweep = load_sweep(WORLD, [f"runs={tmp_path}"])
+    tokens = [f"method.noise.modalities.{name}" for name in ("graph", "text")]
+    fields = [f"{token}.{number}" for token in tokens for number in ("probability", "ratio")]
+    for begun, strengths in enumerate([(0.2, 0.7, 0.0, 0.0), (0.2, 0.4, 0.1, 0.5), (0.4, 0.7, 0.1, 0.5)]):
+        trial = sweep.trial(dict(zip(fields, strengths, strict=True)), 0)
+        record_trial(trial, [0.1, 0.2 + 0.01 * begun], state="trained", begun=1000.0 + begun)
+    names = {path.name for path in write_report(read_outcome(sweep), tmp_path / "report")}
+    assert {"rho_x_epsilon_of_graph.png", "rho_x_epsilon_of_text.png"} <= names
+    assert "rho_x_epsilon.png" not in names
+
+
 def test_more_seeds_or_values_add_trials_and_repeat_none(sweep: Sweep) -> None:
     done = {record.name for record in read_trials(sweep.trials)}
     wider = load_sweep(WORLD, [f"runs={sweep.path.parent}", "tune.seeds=[0,1,2]"])

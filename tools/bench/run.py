@@ -29,10 +29,12 @@ import export_at_size
 import exported
 import extraction
 import first_pass
+import gpu
 import ingest
 import modulus
 import overhead
 import parity
+import pykeen_comparison
 import step_throughput
 import table_at_size
 
@@ -47,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "first_pass": first_pass.measure,
     "step_throughput": step_throughput.measure,
     "overhead": overhead.measure,
+    "pykeen": pykeen_comparison.measure,
     "extraction": extraction.measure,
     "emoji": emoji.measure,
     "all_entities": all_entities.measure,
@@ -54,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "alignment": alignment.measure,
     "checkpoints": checkpoints.measure,
     "damage": damage.measure,
+    "gpu": gpu.measure,
     "export": exported.measure,
     "export_at_size": export_at_size.measure,
     "ingest": ingest.measure,

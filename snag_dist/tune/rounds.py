@@ -18,6 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
 from snag_dist.errors import Interrupted, ResourceError, find_user_error
+from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import stop_on_signals
 from snag_dist.training.launch import check_resources, launch
 from snag_dist.training.recipe import ClusterConfig
@@ -104,6 +105,8 @@ class Rounds:
     def _fit(self, name: str, tuner: tune.Tuner) -> None:
         # Tune's own handler would end an interrupted round as if its trials had been stopped by the scheduler.
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        # Made once, before trials that begin together would each make it.
+        open_graph(self.sweep.recipe)
         with stop_on_signals(stop_file(self.sweep.path)):
             results = tuner.fit()
         self._finish(name)

@@ -74,6 +74,8 @@ def _make_run(folder: Path, seed: int) -> Recipe:
             "store": folder / "store",
             "runs": folder / "runs",
             "ingest": {"source": {"kind": "parquet", **files}},
+            # The rows of a step alone are in memory; Adam's moments for all of them would need 10 GB more.
+            "table": {"kind": "rowwise_adagrad", "placement": "disk"},
             "features": {"text": {"kind": "array", "path": folder / "vectors.npy"}},
         }
     )

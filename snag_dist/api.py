@@ -152,10 +152,10 @@ def evaluate(run: Path | str, split: str = "test", overrides: Sequence[str] = ()
             )
         apply_override(tree, override)
     recipe = validate(Recipe, tree, str(folder.config))
-    if split == NEW and recipe.holdout is None:
+    if split == NEW and not recipe.ranks_new:
         raise ConfigError(
-            f"--split new: expected a run that was trained without some entities (`holdout`), {folder.path} saw all; "
-            "train one with --set holdout.share=0.05"
+            f"--split new: expected a run that was trained without some entities (`holdout`) and with modalities, "
+            f"{folder.path} is none; train one with --set holdout.share=0.05"
         )
     connect(recipe.cluster)
     return launch(recipe, split)

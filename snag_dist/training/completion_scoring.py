@@ -185,6 +185,9 @@ class CompletionScoring:
         triples = store.triples(split) if new is None else self._triples_of(new)
         precision = self._recipe.evaluate.precision
         identity = f"{store.fingerprint} {checkpoint} {split} {','.join(filtered_by)} {precision}"
+        if new is not None:
+            # Another limit draws other triples.
+            identity += f" {len(triples)} triples"
         ranks = RankFolder(self._folder.ranks(split), identity)
         start = self._group.broadcast_object(ranks.next_question() if self._group.rank == 0 else None)
         append = ranks.append if self._group.rank == 0 else None

@@ -193,7 +193,8 @@ class Recipe(Config):
     """Modalities of the store that the encoder uses; unset uses every one in `features`."""
     holdout: HoldoutConfig | None = None
     """Of completion: entities that training never sees. Their triples are ranked at the end, with codes from their
-    modalities alone, as an export encodes new entities; none trains on all."""
+    modalities alone, as an export encodes new entities; a run without modalities has no codes for them, and ranks none.
+    Unset trains on all."""
     method: MethodConfig = SnagConfig()
     """What is trained."""
     links: LinksConfig = LinksConfig()
@@ -243,11 +244,6 @@ class Recipe(Config):
             )
         if self.holdout is not None and self.task == "alignment":
             raise ValueError(f"holdout: expected a method of completion, got {self.method.kind!r}; remove holdout")
-        if self.holdout is not None and not self.used_modalities:
-            raise ValueError(
-                "holdout: expected modalities, which new entities get their codes from, got none; name some, or remove "
-                "holdout"
-            )
         adversary = isinstance(self.method, AdamfConfig) and self.method.adversary is not None
         if adversary and self.train.engine.precision == "bfloat16":
             raise ValueError("train.engine.precision: the generators of an adversary are trained in float32 or float64")
@@ -272,6 +268,11 @@ class Recipe(Config):
                 set_path(changed, path, value, f"variants.{variant}")
             runs.append(validate(Recipe, changed, f"variants.{variant}"))
         return runs
+
+    @property
+    def ranks_new(self) -> bool:
+        """Whether entities were held out, and have modalities to get codes from."""
+        return self.holdout is not None and bool(self.used_modalities)
 
     @property
     def used_modalities(self) -> tuple[str, ...]:

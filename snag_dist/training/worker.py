@@ -193,7 +193,7 @@ class Worker:
         for stage in assignment.stages[:-1]:
             self._score(best_of(stage.name), "test", stage)
         report = self._score("BEST", "test", assignment.stages[-1])
-        if self.recipe.holdout is not None:
+        if self.recipe.ranks_new:
             self._score("BEST", NEW, assignment.stages[-1])
         if self._group.rank == 0:
             self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)

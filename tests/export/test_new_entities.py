@@ -12,7 +12,7 @@ import torch
 from distributed import run_distributed
 
 import snag_dist
-from snag_dist.errors import ConfigError
+from snag_dist.errors import ConfigError, DataError
 from snag_dist.export.directory import export_run
 from snag_dist.export.network import load_hf
 from snag_dist.export.source import RunSource
@@ -139,6 +139,9 @@ def test_a_limit_is_kept_and_a_run_that_saw_all_is_told(folder: Path, tmp_path: 
     shutil.copytree(folder / "runs", tmp_path / "runs")
     shutil.rmtree(RunFolder(tmp_path / "runs" / "world").ranks("new"))
     report = snag_dist.evaluate(tmp_path / "runs" / "world", "new", ["evaluate.max_new_triples=20"])
+    # Ranks of one limit are not taken for those of another.
+    with pytest.raises(DataError, match=r"remove the folder and evaluate again"):
+        snag_dist.evaluate(tmp_path / "runs" / "world", "new", ["evaluate.max_new_triples=30"])
     assert report["protocol"]["num_triples"] == 20
     assert report["protocol"]["num_candidates"] == 300
     config = tmp_path / "runs" / "world" / "config.json"
@@ -147,13 +150,10 @@ def test_a_limit_is_kept_and_a_run_that_saw_all_is_told(folder: Path, tmp_path: 
         snag_dist.evaluate(tmp_path / "runs" / "world", "new")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (("method.kind=snag_alignment",), r"holdout: expected a method of completion, got 'snag_alignment'"),
-        (("modalities=[]",), r"holdout: expected modalities, which new entities get their codes from, got none"),
-    ],
-)
-def test_a_holdout_that_means_nothing_is_refused(tmp_path: Path, overrides: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        recipe(tmp_path, *overrides)
+def test_a_holdout_of_alignment_is_refused_and_variants_without_modalities_rank_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holdout: expected a method of completion, got 'snag_alignment'"):
+        recipe(tmp_path, "method.kind=snag_alignment")
+    # The recipes that come along have such a variant: it trains on the same graph.
+    runs = load_recipe(RECIPE, ["holdout.share=0.1"]).with_variants()
+    ranks_new = {run.name: run.ranks_new for run in runs}
+    assert ranks_new == {"world": True, "world-graph-only": False, "world-gmnm-off": True}

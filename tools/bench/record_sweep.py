@@ -26,16 +26,17 @@ from snag_dist.tune.table import describe_outcome
 def pace_of(sweep: Sweep, outcome: Outcome) -> dict[str, float]:
     """Trials an hour and how much of the time workers trained or evaluated; starts of Ray and pauses are the rest."""
     busy = 0.0
-    for trial in outcome.trials:
+    trials = [trial for trial in outcome.trials if trial.started]
+    for trial in trials:
         for line in map(json.loads, RunFolder(sweep.trials / trial.name).log.read_text().splitlines()):
             busy += line.get("evaluation_seconds", 0.0) + (line["elapsed_seconds"] if "loss" in line else 0.0)
-    begun = min(trial.started for trial in outcome.trials)
-    hours = (max(trial.ended for trial in outcome.trials) - begun) / 3600
+    begun = min(trial.started for trial in trials)
+    hours = (max(trial.ended for trial in trials) - begun) / 3600
     return {
-        "trials": len(outcome.trials),
+        "trials": len(trials),
         "at_once": sweep.tune.max_concurrent,
         "hours": round(hours, 3),
-        "trials_an_hour": round(len(outcome.trials) / hours, 1),
+        "trials_an_hour": round(len(trials) / hours, 1),
         "share_of_time_workers_were_busy": round(busy / 3600 / hours / sweep.tune.max_concurrent, 3),
     }
 

@@ -107,7 +107,7 @@ def test_evaluate_repeats_the_figures_at_another_number_of_workers(pair: Path) -
     assert read_alignment_report(folder.metrics("test")) == before
     dev = snag_dist.evaluate(folder.path, "valid")
     assert dev["protocol"]["num_pairs"] == 12
-    with pytest.raises(ConfigError, match=r"--split: expected one of test, valid, got 'train'"):
+    with pytest.raises(ConfigError, match=r"--split: expected one of test, valid, new, got 'train'"):
         snag_dist.evaluate(folder.path, "train")
 
 

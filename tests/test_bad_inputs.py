@@ -873,7 +873,11 @@ RUNS = {
 EVALUATIONS = {
     "run misspelt": Case("evaluate", "--run runs/dnoe", "runs/dnoe:", "found none", r"jobs/train\.py printed"),
     "split misspelt": Case(
-        "evaluate", f"{RUN} --split tset", "--split:", "expected one of test, valid, got 'tset'", "name one of these"
+        "evaluate",
+        f"{RUN} --split tset",
+        "--split:",
+        "expected one of test, valid, new, got 'tset'",
+        "name one of these",
     ),
     "another learning rate": Case(
         "evaluate",

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from snag_dist import api
-from snag_dist.console import DryRunOption, RunOption, SetOption, console, resolve, run_folder, run_job, say
+from snag_dist.console import DryRunOption, RunOption, SetOption, console, resolve, run_folder, run_job, say, show_tree
 from snag_dist.errors import ConfigError
 from snag_dist.evaluation.alignment_report import table_of_alignment
 from snag_dist.evaluation.comparison import compare_folders
@@ -47,7 +47,7 @@ def evaluate(
         raise ConfigError(f"--out {out}: expected --table beside it; pass --table RUNS")
     folder = run_folder(run) if recipe is None else resolve(recipe, (), run).run_path
     if dry_run:
-        console.print_json(data=RunFolder(folder).read_config())
+        show_tree(RunFolder(folder).read_config())
         return
     report = api.evaluate(folder, split, overrides=set_ or ())
     say(table_of_alignment(report) if report["task"] == "alignment" else table_of_slices(report))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from snag_dist import api
-from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, resolve, run_job, say, show_config
+from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, resolve, run_job, say, show_tree
 from snag_dist.store.extract import ExtractOptions
 
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first item that cannot be used.")]
@@ -29,7 +29,7 @@ def extract(
     """Turn texts, pictures and arrays into feature tables; go on where an extraction was stopped."""
     resolved = resolve(recipe, set_, run)
     if dry_run:
-        show_config(resolved)
+        show_tree(resolved.to_tree())
         return
     store = api.extract(resolved, ExtractOptions(overwrite, strict, reuse))
     say(api.describe_store(store))

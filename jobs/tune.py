@@ -1,7 +1,7 @@
 """Search around a recipe, GMNM first: python jobs/tune.py --recipe jobs/recipes/world_sweep.toml"""
 
 from snag_dist import api
-from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, console, name_run, run_job, say
+from snag_dist.console import DryRunOption, RecipeOption, RunOption, SetOption, name_run, run_job, say, show_tree
 from snag_dist.tune.config import load_sweep
 from snag_dist.tune.rung_table import table_of_rungs
 from snag_dist.tune.table import describe_outcome, table_of_settings
@@ -17,7 +17,7 @@ def tune(recipe: RecipeOption, set_: SetOption = None, run: RunOption = None, dr
     if dry_run:
         config = {**sweep.recipe.to_tree(), "tune": {**sweep.tune.model_dump(mode="json"), "space": {}}}
         config["tune"]["space"] = {field: parameter.model_dump(mode="json") for field, parameter in sweep.space.items()}
-        console.print_json(data=config)
+        show_tree(config)
         say(api.describe_sweep(sweep))
         return
     outcome = api.search(sweep)

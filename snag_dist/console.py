@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -99,9 +99,9 @@ def run_folder(run: str | None) -> Path:
     return path if path.exists() or path.parent != Path() else Path("runs") / run
 
 
-def show_config(recipe: Recipe) -> None:
-    """Print the resolved recipe as JSON, without secrets of URLs."""
-    console.print_json(hide_secrets(json.dumps(recipe.to_tree())))
+def show_tree(tree: Mapping[str, Any]) -> None:
+    """Print a plain tree of config as JSON, without secrets of URLs."""
+    console.print_json(hide_secrets(json.dumps(tree)))
 
 
 def say(text: Any) -> None:

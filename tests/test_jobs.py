@@ -54,6 +54,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(case: str, tmp_path: Path) -> Non
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("job", ["train", "tune"])
+def test_a_dry_run_hides_passwords_of_urls(job: str, tmp_path: Path) -> None:
+    recipe = str(ROOT / "jobs" / "recipes" / "world_sweep.toml")
+    secret = "ingest.licence='https://me:hunter2@host/x?token=hunter2'"
+    done = run(JOBS[job], "--recipe", recipe, "--set", secret, "--dry-run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "...@host" in done.stdout
+
+
+def test_a_dry_run_of_an_evaluation_hides_them_too(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "done"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"telemetry": {"url": "https://me:hunter2@host/x"}}))
+    done = run(JOBS["evaluate"], "--run", str(folder), "--dry-run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hunter2" not in done.stdout and "...@host" in done.stdout
+
+
 def test_a_dry_run_prints_config_and_plan_and_makes_nothing(tmp_path: Path) -> None:
     done = run(JOBS["train"], "--recipe", WORLD, "--run", "trial", "--dry-run", folder=tmp_path)
     assert done.returncode == 0, done.stderr

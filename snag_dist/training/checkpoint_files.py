@@ -168,7 +168,10 @@ def find_damage(folder: Path, names: Iterable[str], files: Mapping[str, Record])
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove what an interruption left half-written or half-removed."""
+    """Remove what an interruption left half-written or half-removed; put back what was to be replaced and is not."""
+    for path in folder.glob("step-*.replaced"):
+        if (path / MANIFEST).is_file() and not path.with_suffix("").exists():
+            path.rename(path.with_suffix(""))
     for pattern in ("step-*.partial", "step-*.replaced"):
         for path in folder.glob(pattern):
             # A worker that is being ended may still write into it: what stays is overwritten or removed later.

@@ -113,6 +113,16 @@ def test_ended_between_rename_and_flip(group: Group, tmp_path: Path) -> None:
     assert not parts.warnings
 
 
+def test_ended_between_the_two_renames_of_a_version_that_is_replaced(group: Group, tmp_path: Path) -> None:
+    parts = Parts(tmp_path, group, 0)
+    parts.save(3)
+    (tmp_path / "step-00000003").rename(tmp_path / "step-00000003.replaced")
+    (tmp_path / "step-00000003.partial").mkdir()
+    assert parts.load("LATEST") == Cursor(epoch=1, step=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["LATEST", "step-00000003"]
+    assert not parts.warnings
+
+
 def test_ended_between_two_flips(group: Group, tmp_path: Path) -> None:
     parts = Parts(tmp_path, group, 0)
     parts.save(3, best=True, best_mrr=0.2, best_step=3)

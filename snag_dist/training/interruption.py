@@ -40,7 +40,7 @@ class StopFile:
 def stop_on_signals(path: Path) -> Iterator[None]:
     """Make the first SIGTERM or SIGINT in the block write a stop file, and the second end the block at once.
 
-    Only the main thread can take signals; elsewhere the block is left as it is. A file from before is removed, and so
+    Only the main thread can take signals; elsewhere the block hears of none. A file from before is removed, and so
     is this one, unless the block was ended at once: workers that still live then stop too.
 
     Args:
@@ -55,10 +55,13 @@ def stop_on_signals(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    heard: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if path.exists():
+        # Not the file: a person may have made it.
+        if heard:
             raise KeyboardInterrupt
+        heard.append(number)
         path.write_text(f"{signal.Signals(number).name}\n", encoding="utf-8")
         logger.warning(
             "%s: a checkpoint at the next step, then the run ends; a second signal ends it at once, and loses what "

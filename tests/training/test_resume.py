@@ -110,6 +110,14 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_a_signal_after_a_file_made_by_hand_is_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "stop"
+    with stop_on_signals(path):
+        path.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert path.read_text() == "SIGTERM\n"
+
+
 def test_a_node_that_will_be_taken_back(undisturbed: SmallRun, group: Group, tmp_path: Path) -> None:
     run = SmallRun(tmp_path, group, Notices(preempted=lambda: True), checkpoint={"keep": 100}).train()
     # Asked at the first step; saved once, and gone on: the cluster starts the workers anew when the node goes.

@@ -19,6 +19,8 @@ export RAY_API_SERVER_ADDRESS=http://127.0.0.1:$port
 EOF
 trap 'rm -f local.env' EXIT
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$token"
+# `ray job stop` ends a job 3 s after its SIGTERM; a checkpoint may take longer.
+export RAY_JOB_STOP_WAIT_TIME_S=120
 # All of Ray listens on 127.0.0.1 alone, as it does on macOS.
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 # Port 0 lets the agent that takes jobs find a free one: another Ray of this machine may hold the usual one.

@@ -55,7 +55,7 @@ def test_ray_up_refuses_the_file_with_a_misspelt_field(name: str) -> None:
 def test_ray_up_starts_with_a_token_and_the_dashboard_on_loopback(name: str) -> None:
     tree = load(name)
     head, worker = (" ".join(tree[f"{role}_start_ray_commands"]) for role in ("head", "worker"))
-    assert "RAY_AUTH_MODE=token ray start --head" in head
+    assert "RAY_JOB_STOP_WAIT_TIME_S=120 RAY_AUTH_MODE=token ray start --head" in head
     assert "RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379" in re.sub(r"\s+", " ", worker)
     assert "--dashboard-host=127.0.0.1" in head
     assert list(tree["file_mounts"].values()) == ["~/.ray/auth_token"]
@@ -179,6 +179,12 @@ def instructions() -> list[tuple[str, str]]:
     lines = [line for line in (CLUSTER / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def test_a_job_that_is_stopped_has_time_for_its_checkpoint_wherever_a_head_starts() -> None:
+    environment = " ".join(value for kind, value in instructions() if kind == "ENV")
+    assert "RAY_JOB_STOP_WAIT_TIME_S=120" in environment.split()
+    assert "export RAY_JOB_STOP_WAIT_TIME_S=120" in (CLUSTER / "local.sh").read_text()
 
 
 def test_base_images_are_pinned() -> None:

@@ -80,6 +80,8 @@ def find_doors(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, name
         if function == "read_pickle" or (module == "yaml" and function in {"load", "load_all", "unsafe_load"}):
             yield node.lineno, f"{name} makes any object"
+        if name.endswith("Tuner.restore"):
+            yield node.lineno, "Tune unpickles the folder of an experiment"
         if function in {"extractall", "unpack_archive"}:
             yield node.lineno, f"{name} writes where the archive says"
 
@@ -113,6 +115,7 @@ def test_no_source_runs_what_it_reads() -> None:
         "pd.read_pickle(path)",
         "yaml.load(text)",
         "tar.extractall(folder)",
+        "tune.Tuner.restore(folder, trainable=train)",
         "AutoModel.from_pretrained(x, trust_remote_code=True)",
     ],
 )

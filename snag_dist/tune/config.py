@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from snag_dist.config import Config, read_recipe, validate
 from snag_dist.errors import ConfigError
 from snag_dist.training.recipe import TUNE_SECTION, Recipe, load_recipe
-from snag_dist.tune.space import PAPER_POINTS, PROBABILITY, RATIO, GridConfig, Parameter, draw_points, shipped_space
+from snag_dist.tune.space import PAPER_POINTS, GridConfig, Parameter, draw_points, ratio_beside, shipped_space
 from snag_dist.tune.strategy import (
     AshaConfig,
     FidelityConfig,
@@ -23,7 +23,8 @@ from snag_dist.tune.strategy import (
 )
 from snag_dist.tune.trial import Trial, base_tree
 
-_SHARED = ("store", "ingest", "features", "missing", "data", "name", "runs", "seed", "variants", "cluster", "evaluate")
+_OF_THE_GRAPH = ("store", "ingest", "features", "missing", "holdout", "data")
+_SHARED = (*_OF_THE_GRAPH, "name", "runs", "seed", "variants", "cluster", "evaluate")
 
 
 class TuneConfig(Config):
@@ -118,7 +119,13 @@ class Sweep:
             return []
         given = search.points
         if given is None:
-            given = tuple({PROBABILITY: rho, RATIO: epsilon} for rho, epsilon in PAPER_POINTS)
+            # In all tokens alike, where each has numbers of its own.
+            pairs = [(field, partner) for field in self.space if (partner := ratio_beside(field)) in self.space]
+            given = tuple(
+                {field: value for pair in pairs for field, value in zip(pair, strengths, strict=True)}
+                for strengths in PAPER_POINTS
+                if pairs
+            )
             given = tuple(point for point in given if self._holds(point))
         tree = self.recipe.to_tree()
         drawn = draw_points(self.space, len(given), search.seed)

@@ -67,7 +67,7 @@ def build_ladder(sweep: Sweep, store: Store) -> Ladder:
 
     Args:
         sweep: with rungs.
-        store: of its recipe.
+        store: that its recipe trains on.
 
     Raises:
         ConfigError: a core is empty or has no dev triples, or two rungs are the same.
@@ -137,7 +137,8 @@ def sweep_of(sweep: Sweep, rung: Rung) -> Sweep:
     if rung.name == WHOLE:
         return sweep
     tree = base_tree(sweep.recipe)
-    smaller = {"store": str(rung.store), "runs": str(sweep.path / "rungs"), "name": rung.name}
+    # The core is one of what is left of a holdout.
+    smaller = {"store": str(rung.store), "runs": str(sweep.path / "rungs"), "name": rung.name, "holdout": None}
     train = {**tree.get("train", {}), "epochs": rung.epochs, "evaluate_every": rung.evaluate_every}
     recipe = validate(Recipe, {**tree, **smaller, "train": train}, f"rung {rung.name}")
     return replace(sweep, recipe=recipe)
@@ -166,7 +167,6 @@ def climb(sweep: Sweep, ladder: Ladder, trials: Sequence[Trial]) -> None:
         here = [smaller.trial(dict(it.changes), it.seed) for it in trials if name_setting(it.changes) in names]
         logger.info("rung %d/%d, %s: %d settings", number + 1, len(ladder.rungs), rung.name, len(names))
         rounds = Rounds(smaller)
-        rounds.go_on()
         rounds.run_listed(here)
         if rung.name != WHOLE and not fidelity.study:
             kept = choose_kept(read_rung(sweep, rung), names, fidelity.num_kept(number, len(names)))

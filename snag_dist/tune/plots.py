@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from snag_dist.evaluation.plot_style import GRID, INK, PALETTE, clean, new_canvas, to_png
 from snag_dist.tune.outcome import NOISE_OFF, Outcome, is_of_noise
 from snag_dist.tune.setting import Setting
-from snag_dist.tune.space import NOISE
+from snag_dist.tune.space import NOISE, ratio_beside
 from snag_dist.tune.table import name_fields, write_share, write_value
 
 _WINNER, _OFF, _OTHER = PALETTE[1], PALETTE[0], "#B0B0B0"
@@ -51,8 +51,7 @@ def draw_plots(outcome: Outcome) -> dict[str, bytes]:
 def _noises(settings: Sequence[Setting]) -> list[str]:
     """Name the sections whose rho and epsilon were both searched: that of all tokens, and those of single ones."""
     fields = {field for setting in settings for field in setting.changes}
-    sections = {field.removesuffix(_PROBABILITY) for field in fields if field.endswith(_PROBABILITY)}
-    return sorted(name for name in sections if is_of_noise(name) and f"{name}.ratio" in fields)
+    return sorted(field.removesuffix(_PROBABILITY) for field in fields if ratio_beside(field) in fields)
 
 
 def _figures_by_strength(settings: Sequence[Setting], noise: str) -> dict[Strength, list[float]]:

@@ -1,7 +1,9 @@
-"""Ray Tune: trials are placed, stopped early, and gone on with.
+"""Ray Tune: trials are placed and stopped early.
 
-A sweep is a sequence of rounds, each one experiment of Ray Tune. A round that was interrupted is restored; what was
-added to the sweep since then is the next round. What a trial found lies in its run folder, and only there.
+A sweep is a sequence of rounds, each one experiment of Ray Tune. What a trial found lies in its run folder, and only
+there: a sweep that was interrupted goes on with a new round of what is left, whose trials go on from their checkpoints.
+Tune's own `Tuner.restore` is not used. It unpickles what it finds in the folder, which may come from elsewhere, has
+nothing to restore until the experiment's first state is written, and keeps no rungs of ASHA.
 """
 
 import logging
@@ -17,22 +19,21 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
-from snag_dist.errors import Interrupted, ResourceError, find_user_error
+from snag_dist.errors import Interrupted, ResourceError, SnagError, find_user_error
 from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import stop_on_signals
 from snag_dist.training.launch import check_resources, launch
 from snag_dist.training.recipe import ClusterConfig
 from snag_dist.tune.config import Sweep
 from snag_dist.tune.search import METRIC
-from snag_dist.tune.stopping import Halving, Stopper, is_halted, stop_file, wait_for_the_end
+from snag_dist.tune.stopping import Halving, Stopper, is_halted, stop_file, wait_for_driver_end
 from snag_dist.tune.strategy import AshaConfig
-from snag_dist.tune.trial import Trial, base_tree, read_trial, read_trials
+from snag_dist.tune.trial import TRIAL_FILE, Trial, base_tree, read_trial, read_trials
 
 logger = logging.getLogger("snag_dist")
 
 DRIVER_CPUS = 0.01
 """CPUs of a trial's driver, which only waits for its workers: 0 is refused by Ray, 1 would starve them."""
-_FINISHED = "finished"
 
 
 @dataclass
@@ -45,19 +46,6 @@ class Rounds:
     def __post_init__(self) -> None:
         """Find the folder."""
         self.path = self.sweep.path / "ray"
-
-    def go_on(self) -> None:
-        """Restore the round that was interrupted, if there is one, and run it to its end."""
-        latest = self._names()[-1:]
-        if not latest or self._is_finished(latest[0]):
-            return
-        place = str(self.path / latest[0])
-        if tune.Tuner.can_restore(place):
-            logger.info("going on with %s", latest[0])
-            self._fit(latest[0], tune.Tuner.restore(place, trainable=self._trainable(), restart_errored=True))
-        else:
-            # Interrupted before Tune wrote anything: its trials are still to be done.
-            self._finish(latest[0])
 
     def run_listed(self, trials: Sequence[Trial], *, to_the_end: bool = False) -> None:
         """Run a new round of trials that are known beforehand; without one that is not over yet, none.
@@ -98,18 +86,25 @@ class Rounds:
                 storage_path=str(self.path),
                 verbose=0,
                 callbacks=[Announcer(num_trials), Stopper(self.sweep.path, self.sweep.trials)],
+                # A trial's driver dies with its node; started anew it goes on from the run folder.
+                failure_config=tune.FailureConfig(max_failures=self.sweep.recipe.cluster.max_failures),
             ),
         )
-        self._fit(name, tuner)
+        self._fit(tuner)
 
-    def _fit(self, name: str, tuner: tune.Tuner) -> None:
+    def _fit(self, tuner: tune.Tuner) -> None:
         # Tune's own handler would end an interrupted round as if its trials had been stopped by the scheduler.
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         # Made once, before trials that begin together would each make it.
         open_graph(self.sweep.recipe)
         with stop_on_signals(stop_file(self.sweep.path)):
             results = tuner.fit()
-        self._finish(name)
+        states = [read_trial(path.parent).state for path in self.sweep.trials.glob(f"*/{TRIAL_FILE}")]
+        if "running" in states:
+            raise Interrupted(
+                f"{self.sweep.path}: {states.count('running')} trials died with their nodes more often than "
+                "cluster.max_failures allows; the same command goes on with them"
+            )
         errors = list(results.errors)
         if errors and len(errors) == len(results):
             raise find_user_error(errors[0]) or errors[0]
@@ -122,7 +117,7 @@ class Rounds:
         asha = self.sweep.tune.scheduler
         if not isinstance(asha, AshaConfig):
             return None
-        return Halving(
+        halving = Halving(
             self.sweep.trials,
             time_attr="epoch",
             max_t=self.sweep.budget,
@@ -131,15 +126,11 @@ class Rounds:
             # The search ends when the last trial does.
             stop_last_trials=False,
         )
+        halving.recall(record for record in read_trials(self.sweep.trials) if record.is_over and not record.compared)
+        return halving
 
     def _names(self) -> list[str]:
         return sorted(path.name for path in self.path.glob("round-*") if path.is_dir())
-
-    def _is_finished(self, name: str) -> bool:
-        return (self.path / name / _FINISHED).is_file()
-
-    def _finish(self, name: str) -> None:
-        (self.path / name / _FINISHED).touch()
 
 
 def _name_directory(trial: RayTrial) -> str:
@@ -157,7 +148,14 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
     asked = config["trial"]
     trial = Trial(base, runs, asked["changes"], asked["seed"], asked["compared"])
     sweep = Path(runs).parent
-    wait_for_the_end(sweep)
+    state = trial.folder.read_status().get("state")
+    if state == "failed":
+        # Tune calls again after any error; only a driver that died with its node is to be begun anew.
+        raise trial.failure()
+    if state == "running":
+        # It was killed; nobody trains it now, and a sweep that is asked to stop must not wait for it.
+        trial.folder.write_status(state="interrupted")
+    wait_for_driver_end(sweep)
     trial.begin()
     if not read_trial(trial.folder.path).is_complete and not is_halted(trial.folder):
         try:
@@ -166,10 +164,10 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
             cause = find_user_error(error) or error
             if not isinstance(cause, Interrupted):
                 reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-                trial.folder.write_status(state="failed", error=reason)
+                trial.fail(reason, is_user_error=isinstance(cause, SnagError))
                 raise
             if not is_halted(trial.folder):
-                wait_for_the_end(sweep)
+                wait_for_driver_end(sweep)
                 raise
     if is_halted(trial.folder) and not read_trial(trial.folder.path).is_complete:
         trial.folder.write_status(state="stopped", error="")

@@ -1,12 +1,10 @@
 """TPE over settings that stand for several seeds, as a searcher of Ray Tune.
 
 TPE of Optuna proposes settings; this module trains each with every seed, tells Optuna the mean, and never trains one
-setting twice. (Ray's `Repeater` does the first two, but loses its state when a sweep is gone on with.)
+setting twice. (Ray's `Repeater` does the first two only.)
 """
 
-import base64
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,34 +88,8 @@ class SeededSearch(Searcher):
         self._proposals[key] = []
 
     def save(self, checkpoint_path: str) -> None:
-        """Write everything that is known to a file: JSON, and in it what the inner searcher writes of itself."""
-        state = {
-            "queue": self._queue,
-            "settings": self._settings,
-            "proposals": self._proposals,
-            "trials": self._trials,
-            "figures": {key: list(figures.items()) for key, figures in self._figures.items()},
-            "num_proposals": self._num_proposals,
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            inner = Path(folder) / "inner"
-            self._inner.save(str(inner))
-            state["inner"] = base64.b64encode(inner.read_bytes()).decode("ascii")
-        Path(checkpoint_path).write_text(json.dumps(state), encoding="utf-8")
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Go on from a file that `save` wrote."""
-        state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
-        self._queue = [(key, seed) for key, seed in state["queue"]]
-        self._settings = state["settings"]
-        self._proposals = state["proposals"]
-        self._trials = {trial: (key, seed) for trial, (key, seed) in state["trials"].items()}
-        self._figures = {key: dict(figures) for key, figures in state["figures"].items()}
-        self._num_proposals = state["num_proposals"]
-        with tempfile.TemporaryDirectory() as folder:
-            inner = Path(folder) / "inner"
-            inner.write_bytes(base64.b64decode(state["inner"]))
-            self._inner.restore(str(inner))
+        """Keep nothing: a sweep that goes on tells a new search what its trials found, see `make_tpe`."""
+        Path(checkpoint_path).touch()
 
 
 def make_tpe(sweep: Sweep, known: Sequence[tuple[Mapping[str, Any], float]]) -> SeededSearch:

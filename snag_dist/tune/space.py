@@ -24,6 +24,14 @@ RATIO = "method.noise.ratio"
 """Field of epsilon, the weight of the noise in a touched vector."""
 NOISE = "method.noise"
 
+
+def ratio_beside(field: str) -> str | None:
+    """Return the field of epsilon that belongs to one of rho, of all tokens or of a single one; None for others."""
+    section, _, last = field.rpartition(".")
+    is_rho = last == "probability" and (section == NOISE or section.startswith(f"{NOISE}.modalities."))
+    return f"{section}.ratio" if is_rho else None
+
+
 PAPER_POINTS: tuple[tuple[float, float], ...] = (
     *((0.2, 0.7), (0.3, 0.6), (0.1, 0.8), (0.4, 0.4), (0.5, 0.2), (0.7, 0.2)),
     (0.0, 0.0),

@@ -7,7 +7,9 @@ it is asked to stop, as a run is by a signal, writes a checkpoint at its next st
 
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
@@ -16,7 +18,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from snag_dist.errors import Interrupted
 from snag_dist.training.run_folder import RunFolder
-from snag_dist.tune.trial import name_run
+from snag_dist.tune.trial import TrialRecord, name_run
 
 logger = logging.getLogger("snag_dist")
 
@@ -46,7 +48,7 @@ def is_halted(folder: RunFolder) -> bool:
     return (folder.path / _HALTED_FILE).is_file()
 
 
-def wait_for_the_end(sweep: Path) -> None:
+def wait_for_driver_end(sweep: Path) -> None:
     """Stay until the driver of the sweep ends, if it is asked to; this process goes with it.
 
     A trial that ended now, in whatever way, would make Tune begin the next one, and tell the search of a failure.
@@ -62,6 +64,16 @@ class Halving(ASHAScheduler):
         """Halve trials whose run folders lie in a folder; the choices are those of `ASHAScheduler`."""
         super().__init__(**choices)
         self._trials = trials
+
+    def recall(self, records: Iterable[TrialRecord]) -> None:
+        """Take up what trials of earlier rounds reached at every rung, as if they had been of this one."""
+        [bracket] = self._brackets
+        for record in records:
+            best = 0.0
+            for epoch, mrr in record.curve:
+                best = max(best, mrr)
+                known: Any = SimpleNamespace(trial_id=record.name)
+                bracket.on_result(known, epoch, best)
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Say that every trial goes on; see `TrialScheduler.on_trial_result`."""
@@ -96,9 +108,14 @@ class Stopper(tune.Callback):
             folder.stop.touch()
         if not busy:
             raise Interrupted(
-                f"{self._file.parent}: stopped as asked, {len(folders)} trials with a checkpoint; the same command "
-                "goes on from there"
+                f"{self._file.parent}: stopped as asked, {_count_interrupted(folders)} trials with a checkpoint; the "
+                "same command goes on from there"
             )
+
+
+def _count_interrupted(folders: list[RunFolder]) -> int:
+    # Others had not begun, or had just ended.
+    return sum((folder.checkpoints / "LATEST").is_file() for folder in folders)
 
 
 def folder_of(trials: Path, trial: RayTrial) -> RunFolder:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from snag_dist.errors import ConfigError
 from snag_dist.evaluation.alignment_report import AlignmentReport, read_any_report
-from snag_dist.store.opened import open_store
 from snag_dist.store.stream import choose_residency
+from snag_dist.training.graph import open_graph
 from snag_dist.training.launch import launch
-from snag_dist.training.recipe import Recipe
+from snag_dist.training.recipe import NEW, Recipe
 from snag_dist.training.run_folder import RunFolder, read_json, write_json
 from snag_dist.tune.config import Sweep
 from snag_dist.tune.ladder import build_ladder, climb, read_ladder
@@ -58,11 +58,10 @@ def run_sweep(sweep: Sweep) -> Outcome:
         SnagError: all trials of a round failed; the first one's reason.
     """
     _claim(sweep)
-    store = open_store(sweep.recipe.store)
+    store = open_graph(sweep.recipe)
     residency = choose_residency(sweep.recipe.train.residency, store.manifest.num_triples["train"])
     check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
     rounds = Rounds(sweep)
-    rounds.go_on()
     if sweep.tune.fidelity is None:
         _search(sweep, rounds)
     else:
@@ -173,6 +172,8 @@ def _score(sweep: Sweep, setting: Setting) -> None:
         if record.state == "trained":
             if not trial.folder.metrics("test").is_file():
                 launch(trial.recipe(), "test")
+            if trial.recipe().ranks_new and not trial.folder.metrics(NEW).is_file():
+                launch(trial.recipe(), NEW)
             trial.folder.write_status(state="finished")
 
 

@@ -120,7 +120,7 @@ def _describe_winner(outcome: Outcome, winner: Setting) -> list[str]:
 
 def _compare(winner: TestScore, off: TestScore) -> str:
     """Say what GMNM is worth on test, seed by seed."""
-    without = dict(zip((trial.seed for trial in off.setting.trials), off.mrr, strict=False))
+    without = dict(zip((trial.seed for trial in off.setting.trials if trial.is_complete), off.mrr, strict=True))
     pairs = zip((trial.seed for trial in winner.setting.trials if trial.is_complete), winner.mrr, strict=True)
     gains = [mrr - without[seed] for seed, mrr in pairs if seed in without]
     gain, error = fmean(gains), standard_error(gains)

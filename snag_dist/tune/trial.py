@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from snag_dist.config import set_path, validate
+from snag_dist.errors import CheckpointError, ConfigError
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder, read_json, write_json
 
@@ -74,6 +75,15 @@ class Trial:
             ConfigError: a change is of a field that does not exist, or to a wrong value.
         """
         return validate(Recipe, self.tree(), f"trial {self.name}")
+
+    def fail(self, reason: str, *, is_user_error: bool) -> None:
+        """Write down why it cannot be trained."""
+        self.folder.write_status(state="failed", error=reason, is_user_error=is_user_error)
+
+    def failure(self) -> Exception:
+        """Return what `fail` wrote down, as an error to raise."""
+        status = self.folder.read_status()
+        return (ConfigError if status.get("is_user_error") else RuntimeError)(status["error"])
 
     def begin(self) -> None:
         """Write down what the trial is, before it is trained."""
@@ -202,8 +212,16 @@ def read_trial(path: Path) -> TrialRecord:
 
 
 def _whole_lines(log: Path) -> Iterator[dict[str, Any]]:
-    if log.is_file():
-        with log.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+    if not log.is_file():
+        return
+    with log.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{log} line {number}: expected JSON, got: {error}; the line is damaged: remove the run folder, "
+                    "and the same command trains the trial again"
+                ) from error

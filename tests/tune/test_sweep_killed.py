@@ -1,4 +1,4 @@
-"""The driver of a sweep is asked to stop, and later killed: the same command goes on, loses and repeats no trial."""
+"""A sweep is asked to stop, its driver killed, then a trial's: it goes on, loses no trial and repeats none."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from snag_dist.console import TRY_AGAIN
@@ -69,6 +70,23 @@ def wait_for(driver: subprocess.Popen[str], trials: Path, num: int) -> list[Tria
         time.sleep(0.02)
 
 
+def wait_for_processes(driver: subprocess.Popen[str], kind: str) -> list[psutil.Process]:
+    end = time.monotonic() + 400
+    while True:
+        assert time.monotonic() < end and driver.poll() is None
+        found = [it for it in psutil.Process(driver.pid).children(recursive=True) if is_of_kind(it, kind)]
+        if found:
+            return found
+        time.sleep(0.2)
+
+
+def is_of_kind(process: psutil.Process, kind: str) -> bool:
+    try:
+        return kind in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def test_the_same_command_goes_on_where_its_driver_ended(tmp_path: Path) -> None:
     sweep = tmp_path / "runs" / "world-sweep"
     with start(tmp_path) as driver:
@@ -91,6 +109,15 @@ def test_the_same_command_goes_on_where_its_driver_ended(tmp_path: Path) -> None
     done, begun = first.log.read_bytes(), steps_of(second)
 
     with start(tmp_path) as driver:
+        # A trial's driver goes with its node; Tune starts it anew, and the trial goes on from the last checkpoint.
+        [of_trial] = wait_for_processes(driver, "ImplicitFunc")
+        wait_for_processes(driver, "RayTrainWorker")
+        # Not before: workers of the driver that was killed go on for a while.
+        seen, end = len(steps_of(second)), time.monotonic() + 400
+        while len(steps_of(second)) < seen + 3:
+            assert time.monotonic() < end and driver.poll() is None
+            time.sleep(0.02)
+        of_trial.kill()
         said, complaints = driver.communicate()
     assert driver.returncode == 0, complaints
     assert [(record.name, record.is_complete) for record in read_trials(sweep / "trials")] == [

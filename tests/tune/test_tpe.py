@@ -1,4 +1,4 @@
-"""TPE over settings that stand for several seeds: points first, means told, nothing trained twice, state kept."""
+"""TPE over settings that stand for several seeds: points first, means told, nothing trained twice."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.search import METRIC, SeededSearch, make_tpe
-from snag_dist.tune.space import PROBABILITY, RATIO
+from snag_dist.tune.space import PAPER_POINTS, PROBABILITY, RATIO
 
 pytest.importorskip("optuna")
 
@@ -71,21 +71,6 @@ def test_optuna_is_told_the_mean_over_seeds_and_of_a_failure_nothing() -> None:
     assert told == [({METRIC: pytest.approx(0.3)}, False), (None, True)]
 
 
-def test_a_search_that_was_saved_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    search = make_tpe(sweep_of(), [])
-    begun = [search.suggest(f"trial-{number}") for number in range(3)]
-    search.on_trial_complete("trial-0", {METRIC: 0.5})
-    search.save(str(tmp_path / "state"))
-    restored = make_tpe(sweep_of(), [])
-    restored.restore(str(tmp_path / "state"))
-    for one in (search, restored):
-        one.on_trial_complete("trial-1", {METRIC: 0.6})
-        one.on_trial_complete("trial-2", {METRIC: 0.1})
-    following = [[one.suggest(f"trial-{number}") for number in range(3, 20)] for one in (search, restored)]
-    assert following[0] == following[1]
-    assert following[0][0] == {"trial": {**begun[2]["trial"], "seed": 1}}  # pyright: ignore
-
-
 def test_a_later_round_knows_what_was_found_and_does_not_begin_anew() -> None:
     known = [({PROBABILITY: 0.2, RATIO: 0.7}, 0.3), ({PROBABILITY: 0.7, RATIO: 0.2}, 0.9), ({"elsewhere": 1}, 0.5)]
     search = make_tpe(coarse_sweep(), known)
@@ -94,3 +79,12 @@ def test_a_later_round_knows_what_was_found_and_does_not_begin_anew() -> None:
     first = search.suggest("trial-0")
     assert isinstance(first, dict)
     assert first["trial"]["changes"] == {PROBABILITY: 0.0, RATIO: 0.0}
+
+
+def test_with_numbers_for_each_token_the_papers_points_come_first_in_all_of_them() -> None:
+    search = make_tpe(sweep_of("tune.per_modality=true"), [])
+    suggested: list[Any] = [search.suggest(f"trial-{number}") for number in range(14)]
+    fields = [f"method.noise.modalities.{name}" for name in ("graph", "text", "vision")]
+    for one, strengths in zip(suggested[::2], PAPER_POINTS, strict=True):
+        changes = one["trial"]["changes"]
+        assert {(changes[f"{field}.probability"], changes[f"{field}.ratio"]) for field in fields} == {strengths}

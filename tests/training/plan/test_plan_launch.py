@@ -44,7 +44,7 @@ def test_a_training_that_does_not_fit_is_refused_at_its_start(tmp_path: Path, mo
         "ingest": {"source": {"kind": "world"}},
         "plan": {"host_bytes": 16_000_000_000},
     }
-    monkeypatch.setattr(launch, "open_store", lambda path: store)
+    monkeypatch.setattr(launch, "open_graph", lambda recipe: store)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     monkeypatch.setattr(ray, "nodes", lambda: make_nodes({"CPU": 4.0}))
     with pytest.raises(ResourceError, match=r"table\.kind: expected at most 16 GB of host memory, got 2\d\d GB"):

@@ -17,6 +17,7 @@ from snag_dist.ranking.metrics import RankMetrics
 from snag_dist.ranking.ranks import RankTable
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.holdout import NewEntities
+from snag_dist.store.missing import MissingConfig
 from snag_dist.store.opened import Store
 
 Ids = NDArray[np.int64]
@@ -49,8 +50,15 @@ class EntityFacts:
     new: Flags | None = None
 
     @classmethod
-    def of_store(cls, store: Store, modalities: tuple[str, ...]) -> Self:
+    def of_store(
+        cls, store: Store, modalities: tuple[str, ...], missing: Mapping[str, MissingConfig] | None = None
+    ) -> Self:
         """Read the facts: train triples part by part, presence from the bitmaps.
+
+        Args:
+            store: that was trained on.
+            modalities: that are asked for.
+            missing: who has lost one, by modality, as in training.
 
         Raises:
             DataError: the store lacks a modality or its train split, or a file has changed.
@@ -60,10 +68,11 @@ class EntityFacts:
             table = pq.read_table(part, columns=["head", "tail"])
             for column in ("head", "tail"):
                 degree += np.bincount(table[column].to_numpy(), minlength=store.num_entities)
-        present = {name: FeatureRows.open(store, name, 0, store.num_entities).present for name in modalities}
+        lost, num = missing or {}, store.num_entities
+        present = {name: FeatureRows.open(store, name, 0, num, lost.get(name)).present for name in modalities}
         return cls(degree, present, tuple(store.relations()["key"].to_pylist()))
 
-    def beside(self, new: NewEntities, features: Mapping[str, FeatureRows]) -> Self:
+    def of_whole(self, new: NewEntities, features: Mapping[str, FeatureRows]) -> Self:
         """Return the facts of all entities of the whole store, those held out included; these are of the others.
 
         Args:

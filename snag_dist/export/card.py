@@ -43,7 +43,7 @@ def write_card(
         "",
         *(_figures(report) if report else [_no_figures(source)]),
         "",
-        *_new_entities(report, new),
+        *_new_entities(source, report, new),
         "## The splits it was trained and scored on",
         "",
         "```",
@@ -124,16 +124,19 @@ def _row(name: str, metrics: RankRecord) -> str:
     return f"| {name} | {' | '.join(cells)} | {metrics.num_queries:,} |"
 
 
-def _new_entities(report: EvaluationReport | None, new: EvaluationReport | None) -> Iterator[str]:
-    if new is None:
+def _new_entities(source: RunSource, report: EvaluationReport | None, new: EvaluationReport | None) -> Iterator[str]:
+    holdout = source.store.manifest.holdout
+    if new is None or holdout is None:
         return
-    protocol = new.protocol
+    protocol, num_held = new.protocol, holdout.parent_entities - source.store.num_entities
     yield "## New entities"
     yield ""
     yield (
-        f"Training never saw some entities of the graph. {protocol.num_triples:,} of their triples were ranked among "
-        f"all {protocol.num_candidates:,} entities, filtered by {', '.join(protocol.filtered_by)}, with codes of the "
-        "new ones from their modalities alone, as `model(features=...)` gives them."
+        f"Training never saw {num_held:,} of {holdout.parent_entities:,} entities, drawn by seed {holdout.seed}; they "
+        f"are no rows of this export, and the audit below is that of the graph with them. {protocol.num_triples:,} of "
+        f"their triples, of all splits, were ranked among all {protocol.num_candidates:,} entities, filtered by "
+        f"{', '.join(protocol.filtered_by)}, with codes from their modalities alone, as `model(features=...)` gives "
+        "them. The first line is of other triples, among the entities of this export."
     )
     yield ""
     yield "| | MRR | " + " | ".join(f"H@{k}" for k in HITS_AT) + " | MR | queries |"

@@ -91,6 +91,21 @@ def make_cut(store: Store, cut: Cut) -> Store:
     return open_store(folder)
 
 
+def find_cut(store: Store, cut: Cut) -> Store:
+    """Open a cut that was made before, and write nothing.
+
+    Raises:
+        DataError: it is not there, is of something else, or is damaged.
+    """
+    folder = store.path / cut.place
+    there = open_store(folder)
+    if there.manifest.identity != _identity(store, cut):
+        raise DataError(
+            f"{folder}: expected {cut.title} of {store.path}, found those of another store; start the run again"
+        )
+    return there
+
+
 def open_cut(store: Store, cut: Cut) -> Store | None:
     """Open a cut that is there, and add what the store has got since; None where it must be made."""
     folder = store.path / cut.place

@@ -18,7 +18,7 @@ from snag_dist.config import Config
 from snag_dist.errors import DataError
 from snag_dist.random import Stream
 from snag_dist.shard.partition import JointPartition
-from snag_dist.store.cut import Cut, make_cut, refuse_pair
+from snag_dist.store.cut import Cut, find_cut, make_cut, refuse_pair
 from snag_dist.store.cut_records import HoldoutRecord
 from snag_dist.store.gather import FeatureRows
 from snag_dist.store.missing import MissingConfig
@@ -37,15 +37,43 @@ class HoldoutConfig(Config):
     """Of the draw."""
 
 
-def without_held(store: Store, config: HoldoutConfig) -> Store:
-    """Return the store without the entities that are held out, made where it is not there.
+def without_held(store: Store, config: HoldoutConfig, *, make: bool = True) -> Store:
+    """Return the store without the entities that are held out.
+
+    Args:
+        store: of one graph.
+        config: who is held out.
+        make: where it is not there. One process does so; workers, which are many, find what the driver made.
 
     Raises:
         ConfigError: the store is of two graphs.
-        DataError: no entity, or no training triple is left or held out; or a file of the store is damaged.
+        DataError: no entity or no triple is held out, or no training or dev triple is left; a file of the store is
+            damaged; or it is not there and is not to be made.
     """
     refuse_pair(store)
-    parent = store.manifest
+    held = _held(store, config)
+    cut = _cut(store, config, held)
+    if not make:
+        return find_cut(store, cut)
+    known = make_cut(store, cut)
+    before, left = store.manifest.num_triples, known.manifest.num_triples
+    emptied = [split for split, num in before.items() if num and not left[split]]
+    if emptied or sum(before.values()) == sum(left.values()):
+        found = f"no triple of split {emptied[0]!r} left" if emptied else "no triple of theirs"
+        raise DataError(
+            f"{store.path}: holdout: expected triples on both sides, got {int(held.sum())} entities held out and "
+            f"{found}; choose another share or seed"
+        )
+    return known
+
+
+def _cut(store: Store, config: HoldoutConfig, held: NDArray[np.bool_]) -> Cut:
+    parent, num = store.manifest, int(held.sum())
+    if num in (0, len(held)):
+        raise DataError(
+            f"{store.path}: holdout.share: expected a share that holds some of {len(held)} entities out, got "
+            f"{config.share:g} and {num}; choose another"
+        )
     record = HoldoutRecord(
         share=config.share,
         seed=config.seed,
@@ -53,20 +81,13 @@ def without_held(store: Store, config: HoldoutConfig) -> Store:
         parent_entities=parent.num_entities,
         parent_triples=parent.num_triples,
     )
-    held = _held(store, config)
-    if not held.any() or held.all():
-        raise DataError(
-            f"{store.path}: holdout.share: expected a share that holds some of {store.num_entities} entities out, got "
-            f"{config.share:g} and {int(held.sum())}; raise it"
-        )
-    cut = Cut(
-        place=Path(HOLDOUTS) / f"{config.share:g}-{config.seed}",
+    return Cut(
+        place=Path(HOLDOUTS) / f"{config.share!r}-{config.seed}",
         choice=("holdout", config.share, config.seed),
         members=lambda: ~held,
-        title=f"all but {int(held.sum())} entities",
+        title=f"all but {num} entities",
         record={"holdout": record},
     )
-    return make_cut(store, cut)
 
 
 def _held(store: Store, config: HoldoutConfig) -> NDArray[np.bool_]:
@@ -85,18 +106,16 @@ class NewEntities:
 
     Attributes:
         whole: the store that has them all.
-        known: what is left without them.
         held: (E,) by row of the whole store, whether an entity is held out.
     """
 
     whole: Store
-    known: Store
     held: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, whole: Store, known: Store, config: HoldoutConfig) -> "NewEntities":
+    def of(cls, whole: Store, config: HoldoutConfig) -> "NewEntities":
         """Find them again, as `without_held` drew them."""
-        return cls(whole, known, _held(whole, config))
+        return cls(whole, _held(whole, config))
 
     @cached_property
     def rows(self) -> Ids:

@@ -212,9 +212,9 @@ class CompletionScoring:
                 channels=describe_channels(store, self._recipe.used_modalities),
                 store_fingerprint=store.fingerprint,
             )
-            facts = EntityFacts.of_store(self._store, self._recipe.used_modalities)
+            facts = EntityFacts.of_store(self._store, self._recipe.used_modalities, self._recipe.missing)
             if new is not None:
-                facts = facts.beside(new, self._new_features)
+                facts = facts.of_whole(new, self._new_features)
             evaluation = evaluate_ranks(ranks.read(), facts, protocol)
             evaluation.write(self._folder.metrics(split))
             report = evaluation.model_dump(mode="json")
@@ -223,7 +223,7 @@ class CompletionScoring:
     @cached_property
     def _new(self) -> NewEntities:
         assert self._recipe.holdout is not None
-        return NewEntities.of(open_store(self._recipe.store), self._store, self._recipe.holdout)
+        return NewEntities.of(open_store(self._recipe.store), self._recipe.holdout)
 
     @cached_property
     def _new_features(self) -> dict[str, FeatureRows]:

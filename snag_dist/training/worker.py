@@ -18,7 +18,7 @@ from snag_dist.errors import CheckpointError, ConfigError, DataError
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.store.gather import FeatureRows
-from snag_dist.store.opened import Store
+from snag_dist.store.opened import Store, open_store
 from snag_dist.store.stream import StreamPlan
 from snag_dist.store.verification import verify_read_files
 from snag_dist.training.alignment import AlignmentAssignment
@@ -74,7 +74,7 @@ class Worker:
         self._context = context
         self._group = context.group
         self._folder = RunFolder(recipe.run_path)
-        store = open_graph(recipe)
+        store = open_graph(recipe, make=False)
         check_store(store, self._folder)
         self.store = store
         self.partition = Partition(store.num_entities, store.virtual_shards, self._group.size)
@@ -124,7 +124,10 @@ class Worker:
         shards = self.partition.shards(self._group.rank)
         failure: DataError | None = None
         try:
-            verify_read_files(self.store, self.recipe.used_modalities, self.recipe.missing, shards, shared=is_first)
+            # New entities are read of the whole store, whose shards are as many.
+            stores = [self.store, *([open_store(self.recipe.store)] if self.recipe.ranks_new else [])]
+            for store in stores:
+                verify_read_files(store, self.recipe.used_modalities, self.recipe.missing, shards, shared=is_first)
         except DataError as error:
             failure = error
         failure = next((one for one in self._group.gather_objects(failure) if one is not None), None)

@@ -80,7 +80,7 @@ def test_ranks_are_those_of_codes_from_the_exported_encoder(folder: Path, tmp_pa
     run = folder / "runs" / "world"
     found = ranks_of(run)
     source, whole = RunSource.open(run), open_store(folder / "store")
-    new = NewEntities.of(whole, source.store, HOLDOUT)
+    new = NewEntities.of(whole, HOLDOUT)
     assert len(found) == 2 * len(new.triples_of_new())
     model = load_hf().SnagEncoder.from_pretrained(export_run(run, tmp_path / "out"))
     codes = torch.empty(whole.num_entities, 32)

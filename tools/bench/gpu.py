@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from workbench import both_ways, eager_modulus
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
@@ -146,8 +146,8 @@ def _kernels(device: torch.device, sizes: Sizes, seed: int) -> dict[str, Any]:
     operations = sizes.queries * sizes.candidates * sizes.width / 2 * (OPERATIONS_FORWARD + OPERATIONS_BACKWARD)
     for dtype in (torch.float32, torch.bfloat16):
         queries, candidates, grad = (one.to(device, dtype) for one in drawn)
-        ours = _time(_both_ways(modulus_distance, queries, candidates, grad), device, sizes)
-        eager = _time(_both_ways(_eager, queries, candidates, grad), device, sizes)
+        ours = _time(both_ways(modulus_distance, queries, candidates, grad), device, sizes)
+        eager = _time(both_ways(eager_modulus, queries, candidates, grad), device, sizes)
         peak = _peak(device)
         found[str(dtype).removeprefix("torch.")] = {
             "implementation": pick(queries),
@@ -158,18 +158,6 @@ def _kernels(device: torch.device, sizes: Sizes, seed: int) -> dict[str, Any]:
             "share_of_roofline": round(operations / ours / peak, 3) if peak else None,
         }
     return found
-
-
-def _eager(queries: Tensor, candidates: Tensor) -> Tensor:
-    real, imaginary = (queries[:, None] - candidates).chunk(2, dim=-1)
-    return torch.sqrt(real * real + imaginary * imaginary).sum(-1)
-
-
-def _both_ways(
-    way: Callable[[Tensor, Tensor], Tensor], queries: Tensor, candidates: Tensor, grad: Tensor
-) -> Callable[[], object]:
-    left, right = queries.clone().requires_grad_(), candidates.clone().requires_grad_()
-    return lambda: torch.autograd.grad(way(left, right), (left, right), grad)
 
 
 class RandomVectors:

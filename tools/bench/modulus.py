@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from workbench import set_threads, summarise, time_calls
+from workbench import both_ways, eager_modulus, set_threads, summarise, time_calls
 
 from snag_dist.model.modulus import modulus_distance, pick
 from snag_dist.model.scorer import ComplExConfig, RotatEConfig, TransEConfig
@@ -24,14 +24,14 @@ def measure(_store: Path, seed: int) -> dict[str, Any]:
     )
     ways: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "modulus_ours": modulus_distance,
-        "modulus_eager": _eager_modulus,
+        "modulus_eager": eager_modulus,
         "frobenius": RotatEConfig(norm="frobenius").build(WIDTH).score,
         "complex": ComplExConfig().build(WIDTH).score,
         "transe_l1": TransEConfig().build(WIDTH).score,
     }
     # Eager stores queries x candidates x width several times over: fewer calls, they are slow.
     seconds = {
-        name: time_calls(_both_ways(way, queries, candidates, grad), warm=2, num=5 if "eager" in name else 25)
+        name: time_calls(both_ways(way, queries, candidates, grad), warm=2, num=5 if "eager" in name else 25)
         for name, way in ways.items()
     }
     median = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
@@ -45,19 +45,3 @@ def measure(_store: Path, seed: int) -> dict[str, Any]:
         "ratio_to_eager": round(median["modulus_eager"] / median["modulus_ours"], 1),
         "scores_per_second": {name: round(QUERIES * CANDIDATES / value) for name, value in median.items()},
     }
-
-
-def _eager_modulus(queries: Tensor, candidates: Tensor) -> Tensor:
-    real, imaginary = (queries[:, None] - candidates).chunk(2, dim=-1)
-    return torch.sqrt(real * real + imaginary * imaginary).sum(-1)
-
-
-def _both_ways(
-    way: Callable[[Tensor, Tensor], Tensor], queries: Tensor, candidates: Tensor, grad: Tensor
-) -> Callable[[], None]:
-    left, right = queries.clone().requires_grad_(), candidates.clone().requires_grad_()
-
-    def run() -> None:
-        torch.autograd.grad(way(left, right), (left, right), grad)
-
-    return run

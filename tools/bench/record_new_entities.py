@@ -25,7 +25,6 @@ from snag_dist.evaluation.report import read_report
 from snag_dist.evaluation.slices import NEW_SIDE
 from snag_dist.store.holdout import NewEntities
 from snag_dist.store.opened import open_store
-from snag_dist.training.graph import open_graph
 from snag_dist.training.recipe import NEW, Recipe
 from snag_dist.training.run_folder import RunFolder
 
@@ -36,23 +35,32 @@ def describe(held: RunFolder, full: RunFolder) -> dict[str, Any]:
     """Figures of a run without some entities, beside one with all."""
     recipe = validate(Recipe, held.read_config(), str(held.config))
     assert recipe.holdout is not None
-    whole = open_store(recipe.store)
-    new = NewEntities.of(whole, open_graph(recipe), recipe.holdout)
+    whole, other = open_store(recipe.store), full.read_config()
+    alike: dict[str, tuple[Any, Any]] = {
+        "epochs": (recipe.train.epochs, other["train"]["epochs"]),
+        "seed": (recipe.seed, other["seed"]),
+        "store": (whole.fingerprint, full.read_status()["store_fingerprint"]),
+    }
+    for what, (one, another) in alike.items():
+        assert one == another, f"{held.path.name} and {full.path.name} differ in {what}: {one}, {another}"
+    new = NewEntities.of(whole, recipe.holdout)
     reports = {split: read_report(held.metrics(split)) for split in ("test", NEW)}
     of_test = {tuple(triple) for triple in whole.triples("test").tolist()}
     ranks = {"new": _ranks(held, NEW), "trained": _ranks(full, "test")}
     asked = [key for key in ranks["new"] if key[:3] in of_test]
-    known_is_new = np.array([new.held[key[0] if key[3] == "tail" else key[2]] for key in asked])
+    # By the side that is new; the few with both count in neither.
+    sides = np.array([new.held[[key[0], key[2]] if key[3] == "tail" else [key[2], key[0]]] for key in asked])
+    known_is_new, answer_is_new = sides[:, 0] & ~sides[:, 1], sides[:, 1] & ~sides[:, 0]
     matched: dict[str, Any] = {"queries": len(asked)}
     for name, table in ranks.items():
         reciprocal = np.array([1.0 / table[key] for key in asked])
         matched[name] = {
             "mrr": round(float(reciprocal.mean()), 4),
             "mrr_asked_about": round(float(reciprocal[known_is_new].mean()), 4),
-            "mrr_as_answer": round(float(reciprocal[~known_is_new].mean()), 4),
+            "mrr_as_answer": round(float(reciprocal[answer_is_new].mean()), 4),
             "hits@10": round(float(np.mean([table[key] <= 10 for key in asked])), 4),
         }
-    sides = [piece for piece in reports[NEW].slices if piece.group == NEW_SIDE]
+    by_side = [piece for piece in reports[NEW].slices if piece.group == NEW_SIDE]
     return {
         "held_out": {"entities": len(new.rows), "of": whole.num_entities, "seed": recipe.holdout.seed},
         "row_dropout": held.read_config()["method"]["encoder"]["row_dropout"],
@@ -60,7 +68,7 @@ def describe(held: RunFolder, full: RunFolder) -> dict[str, Any]:
         "all_queries_about_them": {
             "queries": reports[NEW].metrics.num_queries,
             "mrr": round(reports[NEW].metrics.realistic.mrr, 4),
-            "by_side": {piece.name: round(piece.metrics.realistic.mrr, 4) for piece in sides},
+            "by_side": {piece.name: round(piece.metrics.realistic.mrr, 4) for piece in by_side},
         },
         "test_split_among_trained": {
             "queries": reports["test"].metrics.num_queries,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch import Tensor
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.choices import CompletionMethod
@@ -101,6 +102,24 @@ def summarise(seconds: list[float]) -> dict[str, float]:
         "upper_quartile_ms": round(1e3 * quarters[2], 2),
         "calls": len(seconds),
     }
+
+
+def eager_modulus(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Distances (Q, K) by the plain formula, which stores Q x K x D."""
+    real, imaginary = (queries[:, None] - candidates).chunk(2, dim=-1)
+    return torch.sqrt(real * real + imaginary * imaginary).sum(-1)
+
+
+def both_ways(
+    way: Callable[[Tensor, Tensor], Tensor], queries: Tensor, candidates: Tensor, grad: Tensor
+) -> Callable[[], None]:
+    """Return a call that takes scores of all pairs and their gradient."""
+    left, right = queries.clone().requires_grad_(), candidates.clone().requires_grad_()
+
+    def run() -> None:
+        torch.autograd.grad(way(left, right), (left, right), grad)
+
+    return run
 
 
 def set_threads(threads: int) -> None:

@@ -17,6 +17,10 @@ from snag_dist.shard.group import Group
 
 _SECONDS = 240
 
+# Workers are forked from one process that has the libraries already; to import them takes longer than most tests.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["snag_dist.training.worker"])
+
 
 def run_distributed(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
     """Call `function(group, *arguments)` in `world_size` processes and return the results by rank.
@@ -24,11 +28,10 @@ def run_distributed(function: Callable[..., Any], world_size: int, *arguments: A
     The function must be importable by name, and arguments and results picklable. A failure in a worker fails the test
     with the worker's traceback; workers that hang are ended.
     """
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
+    results = _CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            context.Process(target=_work, args=(function, rank, world_size, folder, arguments, results), daemon=True)
+            _CONTEXT.Process(target=_work, args=(function, rank, world_size, folder, arguments, results), daemon=True)
             for rank in range(world_size)
         ]
         for process in processes:

@@ -11,6 +11,9 @@ report/        trials.csv, settings.csv, plots, index.html
 
 import math
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from snag_dist.errors import ConfigError
 from snag_dist.evaluation.alignment_report import AlignmentReport, read_any_report
@@ -83,19 +86,32 @@ def run_sweep(sweep: Sweep) -> Outcome:
 
 def _claim(sweep: Sweep) -> None:
     """Refuse a folder of another recipe, or one whose owner cannot be read; else write down whose it is."""
-    shared = {"recipe": {**sweep.recipe.to_tree(), "cluster": {}, "evaluate": {}, "variants": {}}}
+    shared = _shared_tree(sweep.recipe.to_tree())
     file = sweep.path / _SWEEP_FILE
     if RunFolder(sweep.path).config.is_file():
         raise ConfigError(
             f"{sweep.path}: expected the folder of a sweep, found a run of jobs/train.py; choose another name with "
             "--run NAME"
         )
-    if file.is_file() and read_json(file) != shared:
+    if file.is_file() and not _belongs_to(read_json(file), shared):
         raise ConfigError(
             f"{sweep.path}: name {sweep.recipe.name!r} is already used by a sweep around another recipe; choose "
             "another with --run NAME, or remove the folder; search, space, seeds, scheduler and fidelity may change"
         )
-    write_json(file, shared)
+    write_json(file, {"recipe": shared})
+
+
+def _shared_tree(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What all rounds of a sweep have in common of a recipe's tree."""
+    return Recipe.model_validate({**recipe, "cluster": {}, "evaluate": {}, "variants": {}}).to_tree()
+
+
+def _belongs_to(found: dict[str, Any], shared: dict[str, Any]) -> bool:
+    try:
+        # A field that came with a later version than the sweep has its default.
+        return _shared_tree(found.get("recipe", {})) == shared
+    except ValidationError:
+        return False
 
 
 def _search(sweep: Sweep, rounds: Rounds) -> None:

@@ -10,7 +10,7 @@ import snag_dist
 from snag_dist.errors import ConfigError, ResourceError
 from snag_dist.store.opened import open_store
 from snag_dist.training.recipe import load_recipe
-from snag_dist.training.run_folder import RunFolder
+from snag_dist.training.run_folder import RunFolder, write_json
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.ladder import read_ladder, read_rung
 from snag_dist.tune.space import PROBABILITY, RATIO
@@ -73,6 +73,10 @@ def test_a_sweep_ends_in_a_winner_and_called_again_does_nothing_new(tmp_path: Pa
     of_trial = RunFolder(sweep.trials / outcome.winner.trials[0].name).metrics("test")
     assert report["metrics"] == json.loads(of_trial.read_text())["metrics"]
 
+    # A sweep of an earlier version, whose recipes knew fewer fields, goes on.
+    owner = json.loads((sweep.path / "sweep.json").read_text())
+    assert owner["recipe"].pop("holdout") is None
+    write_json(sweep.path / "sweep.json", owner)
     before = {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*") if path.is_file()}
     again = snag_dist.search(sweep)
     assert again == outcome

@@ -43,6 +43,10 @@ class Interrupted(SnagError):
     """A run was asked to stop, and did, with a checkpoint: nothing is wrong, and it can go on."""
 
 
+class TakenOver(SnagError):
+    """Another command claimed the folder of a run or a sweep; this one ends, and nothing is lost."""
+
+
 class ResourceError(SnagError):
     """The machine or the cluster cannot place what was asked for."""
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 import snag_dist
-from snag_dist.errors import Interrupted, NumericError
+from snag_dist.errors import Interrupted, NumericError, TakenOver
+from snag_dist.training.claim import Claim
 from snag_dist.training.cursor import read_cursor
 from snag_dist.training.recipe import Recipe, load_recipe
 from snag_dist.training.run_folder import RunFolder
@@ -149,6 +150,17 @@ def test_the_same_command_goes_on_after_its_driver_was_killed(folder: Path, undi
     # It went on: nothing of what was logged up to the last checkpoint was taken again.
     lines = [json.loads(line) for line in run.log.read_text().removeprefix(before).splitlines() if '"loss"' in line]
     assert lines[0]["step"] > 10
+
+
+def test_a_second_driver_takes_the_run_over(folder: Path, undisturbed: dict[str, Any]) -> None:
+    run = RunFolder(folder / "runs" / "taken")
+    watcher = once_under_way(run, lambda: Claim.take(run.path, "another"))
+    with pytest.raises(TakenOver, match=r"runs/taken: expected to be the only command there, found that process \d+"):
+        snag_dist.train(recipe(folder, "taken"))
+    watcher.join()
+    # Its state is the other driver's to tell.
+    assert run.read_status()["state"] == "running" and "restarts" not in run.read_status()
+    assert snag_dist.train(recipe(folder, "taken"))["taken"]["metrics"] == undisturbed
 
 
 def test_an_error_of_the_user_is_not_tried_again(folder: Path) -> None:

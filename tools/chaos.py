@@ -38,6 +38,8 @@ RECIPE = "jobs/recipes/world.toml"
 # Seconds a run may take to get further than it was; a hang is the failure this program is there to find.
 _PATIENCE = 600.0
 _LATEST_INSTANT = 8.0
+# No step of this training takes so long, and no start of workers is over so soon.
+_QUICKEST_START = 5.0
 
 
 class Stuck(Exception):
@@ -51,9 +53,11 @@ class Kill:
     Attributes:
         victim: what was killed.
         step: last step in the log before it.
-        resumed_after: last step that was kept; the next one was the first taken again.
-        lost_steps: steps taken twice.
-        seconds: from the kill to the first new step that was not taken before.
+        resumed_after: last step that was kept, maybe by workers that outlived raylet or driver; the next one was the
+            first taken again.
+        lost_steps: steps before the kill that were taken again.
+        lost_seconds: that they took when they were taken first.
+        seconds: from the kill to the first new step that was not taken before: work lost, and all that starting takes.
         half_written: a half-written checkpoint lay there right after the kill.
         same_driver: the driver lived on, and Ray Train started the workers anew.
     """
@@ -62,6 +66,7 @@ class Kill:
     step: int
     resumed_after: int
     lost_steps: int
+    lost_seconds: float
     seconds: float
     half_written: bool
     same_driver: bool
@@ -163,27 +168,6 @@ def wait_for_step(training: Training, step: int) -> int:
     raise Stuck(f"{training.run.path}: not beyond step {step} after {_PATIENCE:g} s")
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs still; one that nobody has buried does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_for_the_end_of(training: Training, workers: list[psutil.Process]) -> None:
-    """Wait until training workers are gone: where only their raylet or driver died, they take some more steps.
-
-    Raises:
-        Stuck: they outlive it.
-    """
-    end = time.monotonic() + _PATIENCE
-    while any(map(is_alive, workers)):
-        if time.monotonic() > end:
-            raise Stuck(f"{training.run.path}: workers live on {_PATIENCE:g} s after the kill")
-        time.sleep(0.05)
-
-
 def strike(training: Training, victim: str, instants: random.Random) -> bool | None:
     """Kill at a random instant; return whether a half-written checkpoint lies there right after; None if it finished.
 
@@ -210,29 +194,51 @@ def strike(training: Training, victim: str, instants: random.Random) -> bool | N
     return bool(training.halves())
 
 
+def first_after_start(lines: list[dict[str, Any]], since: int) -> int | None:
+    """Index of the first line that newly started workers wrote; None if it is not there yet.
+
+    Workers whose raylet or driver died go on for some steps; only then do others begin, where the checkpoint was.
+    """
+    for number in range(max(1, since), len(lines)):
+        left, right = lines[number - 1], lines[number]
+        if right["step"] <= left["step"] or right["time"] - left["time"] > _QUICKEST_START:
+            return number
+    return None
+
+
 def kill_once(training: Training, victim: str, instants: random.Random) -> Kill | None:
-    """Kill something of a running training, and wait until it has got further; None if it finished before."""
-    workers = training.processes("RayTrainWorker")
+    """Kill something of a running training, and wait until it has got further; None if it finished before.
+
+    Raises:
+        Stuck: it does not get further.
+    """
     half_written = strike(training, victim, instants)
     if half_written is None:
         return None
     at, driver = time.monotonic(), training.driver
-    wait_for_the_end_of(training, workers)
-    steps = training.steps()
-    before = steps[-1]
-    reached = wait_for_step(training, max(steps))
-    if reached <= max(steps):
-        return None
-    seconds = time.monotonic() - at
-    # Lines that came between the kill and the look belong to those that were there.
-    new = training.steps()
-    again = next((new[k] for k in range(1, len(new)) if k >= len(steps) - 1 and new[k] <= new[k - 1]), before + 1)
+    lines = training.losses()
+    since, before = len(lines), lines[-1]["step"]
+    while True:
+        if time.monotonic() - at > _PATIENCE:
+            raise Stuck(f"{training.run.path}: no further than before after {_PATIENCE:g} s")
+        training.restart_if_ended()
+        lines = training.losses()
+        first = first_after_start(lines, since)
+        if first is not None and lines[-1]["step"] > max(line["step"] for line in lines[:first]):
+            break
+        if training.is_finished:
+            return None
+        time.sleep(0.05)
+    resumed_after = lines[first]["step"] - 1
+    took = {line["step"]: line["elapsed_seconds"] for line in lines[:since]}
+    lost = range(resumed_after + 1, before + 1)
     return Kill(
         victim=victim,
         step=before,
-        resumed_after=again - 1,
-        lost_steps=max(0, before - again + 1),
-        seconds=round(seconds, 1),
+        resumed_after=resumed_after,
+        lost_steps=len(lost),
+        lost_seconds=round(sum(took[step] for step in lost), 1),
+        seconds=round(time.monotonic() - at, 1),
         half_written=half_written,
         same_driver=driver is training.driver,
     )
@@ -263,6 +269,8 @@ def summarise(kills: list[Kill]) -> dict[str, float]:
         "kills": len(kills),
         "median_lost_steps": statistics.median(kill.lost_steps for kill in kills),
         "most_lost_steps": max(kill.lost_steps for kill in kills),
+        "median_lost_seconds": round(statistics.median(kill.lost_seconds for kill in kills), 1),
+        "most_lost_seconds": max(kill.lost_seconds for kill in kills),
         "median_seconds": round(statistics.median(kill.seconds for kill in kills), 1),
         "most_seconds": max(kill.seconds for kill in kills),
         "half_written": sum(kill.half_written for kill in kills),
@@ -280,7 +288,8 @@ def disturb(training: Training, kills: int, seed: int, console: Console) -> list
             break
         seen.append(kill)
         console.print(
-            f"{number + 1:3} {kill.victim:8} after step {kill.step}: {kill.lost_steps} steps lost, {kill.seconds} s"
+            f"{number + 1:3} {kill.victim:8} after step {kill.step}: {kill.lost_steps} steps of "
+            f"{kill.lost_seconds} s lost; further than before after {kill.seconds} s"
         )
     training.wait_to_end()
     return seen
@@ -290,7 +299,7 @@ def main(
     kills: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the instants and the workers chosen.")] = 0,
     entities: Annotated[int, typer.Option(help="Size of the generated world.")] = 3000,
-    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 140,
+    epochs: Annotated[int, typer.Option(help="Length of the training.")] = 230,
     folder: Annotated[Path | None, typer.Option(help="For store and runs; unset, one that is removed.")] = None,
 ) -> None:
     """Kill, compare, and write down what was seen."""

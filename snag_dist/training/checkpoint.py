@@ -48,6 +48,7 @@ from snag_dist.training.checkpoint_files import (
     write_tree,
 )
 from snag_dist.training.checkpoint_versions import Versions
+from snag_dist.training.claim import Claim
 from snag_dist.training.cursor import Cursor, best_at, cursor_of
 
 logger = logging.getLogger("snag_dist")
@@ -105,6 +106,7 @@ class Checkpoints:
         config: CheckpointConfig | None = None,
         *,
         warn: Callable[[str], None] = logger.warning,
+        claim: Claim | None = None,
     ):
         """Look after a folder of checkpoints.
 
@@ -115,8 +117,10 @@ class Checkpoints:
             store_fingerprint: of the store the run is on.
             config: how many are kept.
             warn: told by rank 0 that a damaged version was passed over.
+            claim: of the driver; once another one has the run, nothing is published.
         """
         self._folder = folder
+        self._claim = claim
         self._partition = partition
         self._group = group
         self._fingerprint = store_fingerprint
@@ -141,7 +145,7 @@ class Checkpoints:
             CheckpointError: the one before could not be written.
         """
         self.settle()
-        partial = self._folder / f"{name_of_step(cursor.step)}.partial"
+        partial = self._partial(cursor)
         dense, kept = learner.engine.state(), keeper.state()
         on_disk = learner.table.reads_ahead
         hold = dict[str, Tensor] if on_disk else _copy
@@ -169,6 +173,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: a worker could not write its part; nothing of it stays, and `LATEST` is as it was.
+            TakenOver: another driver has begun with the run.
         """
         if self._writing is None:
             return
@@ -176,7 +181,7 @@ class Checkpoints:
         outcomes = self._group.gather_objects(writing.work.outcome())
         failure = next((outcome for outcome in outcomes if isinstance(outcome, SnagError)), None)
         if self._group.rank == 0:
-            partial = self._folder / f"{name_of_step(writing.cursor.step)}.partial"
+            partial = self._partial(writing.cursor)
             if failure is None:
                 files = {file: known for part in outcomes for file, known in part.items()}
                 failure = self._publish(partial, writing, files)
@@ -185,6 +190,11 @@ class Checkpoints:
         failure = self._group.broadcast_object(failure)
         if failure is not None:
             raise failure
+
+    def _partial(self, cursor: Cursor) -> Path:
+        # Of this driver: workers of one that was killed may be writing the same version still.
+        owner = "" if self._claim is None else f"-{self._claim.token[:8]}"
+        return self._folder / f"{name_of_step(cursor.step)}{owner}.partial"
 
     def _publish(self, partial: Path, writing: _Writing, files: dict[str, Record]) -> SnagError | None:
         manifest = {
@@ -197,6 +207,8 @@ class Checkpoints:
         name = name_of_step(writing.cursor.step)
         final, replaced = self._folder / name, self._folder / f"{name}.replaced"
         try:
+            if self._claim is not None:
+                self._claim.require()
             write_manifest(partial, manifest)
             if final.exists():
                 final.replace(replaced)

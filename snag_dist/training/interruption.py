@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,20 +20,20 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class StopFile:
-    """Looks for the file that asks a run to stop."""
+class Lookout:
+    """Looks now and then for something that other processes do in the folder of a run."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, look: Callable[[], bool]):
+        self._look = look
         self._next_look = 0.0
 
-    def is_there(self) -> bool:
-        """Whether the run is asked to stop; answers no between two looks."""
+    def __call__(self) -> bool:
+        """Whether it was seen; no between two looks."""
         now = time.monotonic()
         if now < self._next_look:
             return False
         self._next_look = now + _SECONDS_BETWEEN_LOOKS
-        return self._path.exists()
+        return self._look()
 
 
 @contextmanager

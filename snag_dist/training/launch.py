@@ -40,9 +40,10 @@ from snag_dist.training import allocator
 from snag_dist.training.alignment import split_store_links
 from snag_dist.training.boundary import Notices
 from snag_dist.training.checkpoint_versions import Versions
+from snag_dist.training.claim import Claim
 from snag_dist.training.cursor import Cursor, read_cursor
 from snag_dist.training.graph import open_graph
-from snag_dist.training.interruption import StopFile, stop_on_signals
+from snag_dist.training.interruption import Lookout, stop_on_signals
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.verdict import check_fits
 from snag_dist.training.progress import follow
@@ -77,6 +78,7 @@ def launch(
 
     Raises:
         Interrupted: the run was asked to stop, and has a checkpoint to go on from.
+        TakenOver: another driver has begun with the same run.
         SnagError: whatever a worker found wrong, in its own words.
     """
     store = open_graph(recipe)
@@ -99,12 +101,14 @@ def launch(
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
     folder.path.mkdir(parents=True, exist_ok=True)
+    claim: Claim | None = None
     if split is None:
+        claim = Claim.take(folder.path)
         write_json(folder.config, recipe.to_tree())
         folder.write_status(state="running", notice=False, store_fingerprint=store.fingerprint, versions=versions())
     can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
     with can_stop, follow(folder.log, num_steps, recipe.name):
-        report = _fit(recipe, store, folder, settings, callbacks)
+        report = _fit(recipe, store, folder, {**settings, "claim": claim}, callbacks)
     if report is None:
         raise Interrupted(
             f"{folder.path}: stopped as asked after step {folder.read_status()['steps']}, with a checkpoint; the same "
@@ -120,7 +124,7 @@ def _fit(
     settings: dict[str, Any],
     callbacks: Sequence[ray.train.UserCallback],
 ) -> dict[str, Any] | None:
-    cluster = recipe.cluster
+    cluster, claim = recipe.cluster, settings["claim"]
     num_workers = (cluster.fewest_workers, cluster.most_workers) if cluster.is_elastic else cluster.fewest_workers
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if cluster.use_gpu else {})}
     datasets: dict[str, Any] = {}
@@ -149,7 +153,7 @@ def _fit(
             name="ray",
             storage_path=str(folder.path),
             failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[RestartCounter(folder, cluster.max_failures, counts=settings["split"] is None), *callbacks],
+            callbacks=[RestartCounter(folder, cluster.max_failures, counts=claim is not None, claim=claim), *callbacks],
         ),
         datasets=datasets or None,
         dataset_config=stream_data_config() if datasets else None,
@@ -157,7 +161,9 @@ def _fit(
     try:
         result = wait(trainer.fit, folder)
     except Exception as error:
-        if settings["split"] is None:
+        if claim is not None:
+            # Whatever went wrong, the run is another driver's now.
+            claim.require()
             folder.write_status(state="failed")
         cause = find_user_error(error)
         if cause is not None:
@@ -191,7 +197,11 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
             triples=triples,
             stream=stream,
             threads=share_threads(recipe.cluster.threads_per_worker, context.get_local_world_size()),
-            notices=Notices(StopFile(RunFolder(recipe.run_path).stop).is_there, _is_preempted),
+            notices=Notices(
+                Lookout(RunFolder(recipe.run_path).stop.exists),
+                _is_preempted,
+                settings["claim"],
+            ),
         ),
     )
     if settings["split"] is None:

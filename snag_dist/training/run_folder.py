@@ -2,6 +2,7 @@
 
 config.json           the resolved recipe
 run.json              what the run belongs to (store fingerprint, versions), how far it is, restarts and warnings
+driver.json           the command that trains it; an earlier one ends (see snag_dist.training.claim)
 stop                  while it is there, the run is asked to stop at the next step
 log.jsonl             one line per log interval
 tensorboard/          the same as scalars

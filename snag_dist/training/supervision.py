@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from ray.train import UserCallback
 
 from snag_dist.errors import find_user_error
+from snag_dist.training.claim import Claim
 from snag_dist.training.run_folder import RunFolder
 
 logger = logging.getLogger("snag_dist")
@@ -23,14 +24,17 @@ class RestartCounter(UserCallback):
     Ray Train would start workers anew after any error; one that is the user's to mend would only come again.
     """
 
-    def __init__(self, folder: RunFolder, max_failures: int, *, counts: bool):
-        """Look after a run; `counts` is whether restarts are kept in its status."""
+    def __init__(self, folder: RunFolder, max_failures: int, *, counts: bool, claim: Claim | None = None):
+        """Look after a run, as long as the claim is held; `counts` is whether restarts are kept in its status."""
         self._folder = folder
+        self._claim = claim
         self._left = max_failures
         self._counts = counts
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """See `UserCallback.after_exception`."""
+        if self._claim is not None:
+            self._claim.require()
         for error in worker_exceptions.values():
             cause = find_user_error(error)
             if cause is not None:

@@ -109,6 +109,7 @@ class Worker:
             store.fingerprint,
             recipe.train.checkpoint,
             warn=self._warn,
+            claim=context.notices.claim,
         )
 
     def _verify_store(self) -> None:

@@ -19,7 +19,8 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
-from snag_dist.errors import Interrupted, ResourceError, SnagError, find_user_error
+from snag_dist.errors import Interrupted, ResourceError, SnagError, TakenOver, find_user_error
+from snag_dist.training.claim import Claim
 from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import stop_on_signals
 from snag_dist.training.launch import check_resources, launch
@@ -42,10 +43,12 @@ class Rounds:
 
     sweep: Sweep
     path: Path = field(init=False)
+    claim: Claim = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find the folder."""
+        """Find the folder, and claim the sweep for this command."""
         self.path = self.sweep.path / "ray"
+        self.claim = Claim.take(self.sweep.path)
 
     def run_listed(self, trials: Sequence[Trial], *, to_the_end: bool = False) -> None:
         """Run a new round of trials that are known beforehand; without one that is not over yet, none.
@@ -85,7 +88,7 @@ class Rounds:
                 name=name,
                 storage_path=str(self.path),
                 verbose=0,
-                callbacks=[Announcer(num_trials), Stopper(self.sweep.path, self.sweep.trials)],
+                callbacks=[Announcer(num_trials), Stopper(self.claim, self.sweep.trials)],
                 # A trial's driver dies with its node; started anew it goes on from the run folder.
                 failure_config=tune.FailureConfig(max_failures=self.sweep.recipe.cluster.max_failures),
             ),
@@ -99,6 +102,7 @@ class Rounds:
         open_graph(self.sweep.recipe)
         with stop_on_signals(stop_file(self.sweep.path)):
             results = tuner.fit()
+        self.claim.require()
         states = [read_trial(path.parent).state for path in self.sweep.trials.glob(f"*/{TRIAL_FILE}")]
         if "running" in states:
             raise Interrupted(
@@ -110,7 +114,7 @@ class Rounds:
             raise find_user_error(errors[0]) or errors[0]
 
     def _trainable(self) -> Callable[..., Any]:
-        base = {"base": base_tree(self.sweep.recipe), "runs": str(self.sweep.trials)}
+        base = {"base": base_tree(self.sweep.recipe), "runs": str(self.sweep.trials), "claim": self.claim}
         return tune.with_resources(tune.with_parameters(run_trial, **base), {"CPU": DRIVER_CPUS})
 
     def _scheduler(self) -> Halving | None:
@@ -137,17 +141,21 @@ def _name_directory(trial: RayTrial) -> str:
     return trial.trial_id
 
 
-def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
+def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Claim) -> None:
     """Train one trial: the body of a Tune trial.
 
     Args:
         config: `trial` with the fields of a `Trial` that are its own.
         base: chosen part of the recipe of the sweep.
         runs: folder of run folders.
+        claim: of the sweep's command.
+
+    Raises:
+        TakenOver: the sweep, or the trial alone, is another command's now; nothing is written down of it.
     """
+    claim.require()
     asked = config["trial"]
     trial = Trial(base, runs, asked["changes"], asked["seed"], asked["compared"])
-    sweep = Path(runs).parent
     state = trial.folder.read_status().get("state")
     if state == "failed":
         # Tune calls again after any error; only a driver that died with its node is to be begun anew.
@@ -155,19 +163,21 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str) -> None:
     if state == "running":
         # It was killed; nobody trains it now, and a sweep that is asked to stop must not wait for it.
         trial.folder.write_status(state="interrupted")
-    wait_for_driver_end(sweep)
+    wait_for_driver_end(claim.folder)
     trial.begin()
     if not read_trial(trial.folder.path).is_complete and not is_halted(trial.folder):
         try:
             launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()])
         except Exception as error:
             cause = find_user_error(error) or error
+            if isinstance(cause, TakenOver):
+                raise
             if not isinstance(cause, Interrupted):
                 reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
                 trial.fail(reason, is_user_error=isinstance(cause, SnagError))
                 raise
             if not is_halted(trial.folder):
-                wait_for_driver_end(sweep)
+                wait_for_driver_end(claim.folder)
                 raise
     if is_halted(trial.folder) and not read_trial(trial.folder.path).is_complete:
         trial.folder.write_status(state="stopped", error="")

@@ -17,6 +17,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from snag_dist.errors import Interrupted
+from snag_dist.training.claim import Claim
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.tune.trial import TrialRecord, name_run
 
@@ -84,11 +85,15 @@ class Halving(ASHAScheduler):
 
 
 class Stopper(tune.Callback):
-    """Ends a round once the sweep is asked to stop and each of its trials has written a checkpoint."""
+    """Ends a round once the sweep is asked to stop and each of its trials has written a checkpoint.
 
-    def __init__(self, sweep: Path, trials: Path):
-        """Watch for the stop file of a sweep whose run folders lie in `trials`."""
-        self._file = stop_file(sweep)
+    Also one whose sweep another command has taken over, at once.
+    """
+
+    def __init__(self, claim: Claim, trials: Path):
+        """Watch for the stop file of a claimed sweep whose run folders lie in `trials`."""
+        self._claim = claim
+        self._file = stop_file(claim.folder)
         self._trials = trials
         self._next_look = 0.0
 
@@ -97,10 +102,14 @@ class Stopper(tune.Callback):
 
         Raises:
             Interrupted: no trial is training any more.
+            TakenOver: the sweep is another command's now.
         """
-        if time.monotonic() < self._next_look or not self._file.exists():
+        if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _POLL_SECONDS
+        self._claim.require()
+        if not self._file.exists():
+            return
         folders = [folder_of(self._trials, trial) for trial in trials if trial.status == RayTrial.RUNNING]
         busy = [folder for folder in folders if _is_running(folder)]
         for folder in busy:

@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep) -> Outcome:
         ResourceError: the cluster cannot place it.
         SnagError: all trials of a round failed; the first one's reason.
     """
-    _claim(sweep)
+    _require_same_recipe(sweep)
     store = open_graph(sweep.recipe)
     residency = choose_residency(sweep.recipe.train.residency, store.manifest.num_triples["train"])
     check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
@@ -84,7 +84,7 @@ def run_sweep(sweep: Sweep) -> Outcome:
     return outcome
 
 
-def _claim(sweep: Sweep) -> None:
+def _require_same_recipe(sweep: Sweep) -> None:
     """Refuse a folder of another recipe, or one whose owner cannot be read; else write down whose it is."""
     shared = _shared_tree(sweep.recipe.to_tree())
     file = sweep.path / _SWEEP_FILE

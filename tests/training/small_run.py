@@ -95,6 +95,7 @@ class SmallRun:
             "f" * 64,
             self.config.checkpoint,
             warn=self.folder.add_warning,
+            claim=None if notices is None else notices.claim,
         )
         self.loop = Loop(
             self.config,

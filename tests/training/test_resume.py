@@ -14,7 +14,7 @@ from snag_dist.training.boundary import Boundary, Notices
 from snag_dist.training.checkpoint import CheckpointConfig
 from snag_dist.training.checkpoint_files import complete_versions, read_pointer
 from snag_dist.training.cursor import read_cursor
-from snag_dist.training.interruption import StopFile, stop_on_signals
+from snag_dist.training.interruption import Lookout, stop_on_signals
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,15 @@ def test_checkpoints_by_the_clock(undisturbed: SmallRun, group: Group, tmp_path:
 def test_a_signal_stops_the_run_with_a_checkpoint(
     number: signal.Signals, undisturbed: SmallRun, group: Group, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stop = StopFile(tmp_path / "stop")
+    stop = Lookout((tmp_path / "stop").exists)
     asked: list[bool] = []
 
     def signalled() -> bool:
-        asked.append(stop.is_there())
+        asked.append(stop())
         if len(asked) == 4:
             os.kill(os.getpid(), number)
             # Looked for anew, and not only when the time has come.
-            asked.append(StopFile(tmp_path / "stop").is_there())
+            asked.append(Lookout((tmp_path / "stop").exists)())
         return asked[-1]
 
     before = signal.getsignal(number)
@@ -132,8 +132,8 @@ def test_a_clock_of_another_worker_does_not_count() -> None:
         Boundary(config, rank, Notices(lambda: True, lambda: True)).votes(in_flight=False, is_writing=rank == 1)
         for rank in (0, 1)
     )
-    assert tuple(first) == (1.0, 1.0, 1.0, 0.0)
-    assert tuple(second) == (0.0, 0.0, 0.0, 1.0)
+    assert tuple(first) == (1.0, 1.0, 1.0, 0.0, 0.0)
+    assert tuple(second) == (0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def stop_and_go_on(group: Group, folder: Path) -> tuple[list[str], bool, str | None]:

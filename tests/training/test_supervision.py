@@ -7,7 +7,8 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from snag_dist.errors import NumericError
+from snag_dist.errors import NumericError, TakenOver
+from snag_dist.training.claim import Claim
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.supervision import RestartCounter, wait
 
@@ -54,6 +55,15 @@ def test_what_the_user_must_mend_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(NumericError, match="expected a finite loss"):
         RestartCounter(RunFolder(tmp_path), 2, counts=True).after_exception(None, {**died(), 2: wrapped})
     assert not RunFolder(tmp_path).read_status()
+
+
+def test_failures_of_a_run_that_is_another_drivers_are_not_counted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    counter = RestartCounter(folder, 2, counts=True, claim=Claim.take(tmp_path))
+    Claim.take(tmp_path, "another")
+    with pytest.raises(TakenOver, match="has taken it over"):
+        counter.after_exception(None, died())
+    assert not folder.read_status()
 
 
 def test_warnings_are_shown_when_they_come_and_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from recorded_trials import record_trial
 
-from snag_dist.errors import CheckpointError, Interrupted
+from snag_dist.errors import CheckpointError, Interrupted, TakenOver
+from snag_dist.training.claim import Claim
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.rounds import run_trial
@@ -64,12 +65,13 @@ def test_rungs_of_earlier_rounds_are_taken_up(sweep: Sweep) -> None:
 
 
 def test_a_sweep_ends_when_its_trials_have_followed(sweep: Sweep) -> None:
-    stopper = Stopper(sweep.path, sweep.trials)
+    stopper = Stopper(Claim.take(sweep.path), sweep.trials)
     training, folder = as_tunes(sweep, 0.1, state="running")
     ended, other = as_tunes(sweep, 0.2, state="trained", status="TERMINATED")
     stopper.on_step_end(1, [training, ended])
     assert not folder.stop.exists()
     stop_file(sweep.path).touch()
+    stopper._next_look = 0.0
     stopper.on_step_end(2, [training, ended])
     assert folder.stop.exists() and not other.stop.exists()
     folder.write_status(state="interrupted")
@@ -80,6 +82,18 @@ def test_a_sweep_ends_when_its_trials_have_followed(sweep: Sweep) -> None:
         stopper.on_step_end(3, [training, ended])
 
 
+def test_a_sweep_that_another_command_has_taken_over_ends_and_writes_nothing_down(sweep: Sweep) -> None:
+    claim = Claim.take(sweep.path)
+    training, folder = as_tunes(sweep, 0.1, state="running")
+    stopper = Stopper(claim, sweep.trials)
+    Claim.take(sweep.path, "another")
+    with pytest.raises(TakenOver, match="has taken it over"):
+        stopper.on_step_end(1, [training])
+    with pytest.raises(TakenOver, match="has taken it over"):
+        run_trial(training.config, base_tree(sweep.recipe), str(sweep.trials), claim)
+    assert folder.read_status()["state"] == "running"
+
+
 @pytest.mark.parametrize(("is_user_error", "kind"), [(True, "ConfigError"), (False, "RuntimeError")])
 def test_what_failed_is_not_tried_again(sweep: Sweep, is_user_error: bool, kind: str) -> None:
     trial = sweep.trial({"train.lr": 0.1}, 0)
@@ -87,7 +101,7 @@ def test_what_failed_is_not_tried_again(sweep: Sweep, is_user_error: bool, kind:
     trial.fail("epoch 1: no finite loss", is_user_error=is_user_error)
     asked = {"changes": dict(trial.changes), "seed": 0, "compared": False}
     with pytest.raises(Exception, match=r"^epoch 1: no finite loss$") as caught:
-        run_trial({"trial": asked}, base_tree(sweep.recipe), str(sweep.trials))
+        run_trial({"trial": asked}, base_tree(sweep.recipe), str(sweep.trials), Claim.take(sweep.path))
     assert type(caught.value).__name__ == kind
 
 

@@ -317,6 +317,7 @@ def main(
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="snag-chaos-") as temporary:
         place = (folder or Path(temporary)).absolute()
+        place.mkdir(parents=True, exist_ok=True)
         undisturbed = Training(place, "undisturbed", settings)
         undisturbed.wait_to_end()
         alone = time.monotonic() - start

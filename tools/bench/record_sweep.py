@@ -7,6 +7,7 @@ off on test, what the report says of them, and the pace.
 import json
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +23,27 @@ from snag_dist.tune.outcome import Outcome
 from snag_dist.tune.sweep import read_outcome
 from snag_dist.tune.table import describe_outcome
 
+# Seconds without a line of any trial; no start of workers takes so long.
+_PAUSE = 300.0
+
 
 def pace_of(sweep: Sweep, outcome: Outcome) -> dict[str, float]:
-    """Trials an hour and how much of the time workers trained or evaluated; starts of Ray and pauses are the rest."""
+    """Trials an hour and how much of the time workers trained or evaluated; starts of Ray and of workers are the rest.
+
+    Where a sweep was interrupted, the time until it went on is left out.
+    """
     busy = 0.0
+    times: list[float] = []
     trials = [trial for trial in outcome.trials if trial.started]
     for trial in trials:
         for line in map(json.loads, RunFolder(sweep.trials / trial.name).log.read_text().splitlines()):
+            times.append(line["time"])
             busy += line.get("evaluation_seconds", 0.0) + (line["elapsed_seconds"] if "loss" in line else 0.0)
-    begun = min(trial.started for trial in trials)
-    hours = (max(trial.ended for trial in trials) - begun) / 3600
+    pauses = [right - left for left, right in pairwise(sorted(times)) if right - left > _PAUSE]
+    hours = (max(times) - min(times) - sum(pauses)) / 3600
     return {
         "trials": len(trials),
+        "pauses_left_out": len(pauses),
         "at_once": sweep.tune.max_concurrent,
         "hours": round(hours, 3),
         "trials_an_hour": round(len(trials) / hours, 1),

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import t as student
 
 from snag_dist.tune.outcome import Outcome, TestScore, is_of_noise
 from snag_dist.tune.rung_table import describe_prediction
@@ -126,10 +127,12 @@ def _compare(winner: TestScore, off: TestScore) -> str:
     gain, error = fmean(gains), standard_error(gains)
     if error is None:
         verdict = "one seed does not tell whether that is chance"
-    elif abs(gain) > 2 * error:
-        verdict = f"more than twice its standard error over {len(gains)} seeds"
     else:
-        verdict = f"within twice its standard error over {len(gains)} seeds, so not shown to differ"
+        # Student's t: with two seeds, a difference of twice its standard error comes by chance three times in ten.
+        reach = error * float(student.ppf(0.975, len(gains) - 1))
+        verdict = f"95 % interval {write_share(gain - reach)} to {write_share(gain + reach)} over {len(gains)} seeds"
+        if abs(gain) <= reach:
+            verdict += ", so not shown to differ"
     return (
         f"test MRR {write_figure(fmean(winner.mrr), standard_error(winner.mrr))} with GMNM, "
         f"{write_figure(fmean(off.mrr), standard_error(off.mrr))} without: "

@@ -94,7 +94,7 @@ def train(recipe: RecipeLike) -> dict[str, dict[str, Any]]:
     """
     resolved = _resolve(recipe)
     runs = resolved.with_variants()
-    finished = {run.name for run in runs if _is_finished(run)}
+    finished = {run.name for run in runs if is_finished(run)}
     if len(finished) == len(runs):
         raise ConfigError(
             f"{resolved.run_path}: run name {resolved.name!r} is already used by a finished run; choose another with "
@@ -197,7 +197,13 @@ def _is_recipe_of(folder: RunFolder, run: Recipe) -> bool:
         return False
 
 
-def _is_finished(run: Recipe) -> bool:
+def is_finished(run: Recipe) -> bool:
+    """Tell whether a run has been trained and scored; one that was begun goes on.
+
+    Raises:
+        ConfigError: its name was used for another recipe.
+        CheckpointError: a file of its folder is damaged, or missing.
+    """
     folder = RunFolder(run.run_path)
     if not folder.config.is_file():
         return False

@@ -204,6 +204,7 @@ def _files(facts: dict[str, Any]) -> Iterator[str]:
     yield "- `model.safetensors`, `config.json`, `*_snag.py`: the network and its code"
     yield "- `relations.safetensors`, `relations.parquet`: relation table and keys; `config.json` says how they score"
     yield "- `entities.parquet`: row, key, name, which modalities an entity has, its training triples"
-    yield "- `provenance.json`, `checksums.json`: where it comes from; sha256 of every other file"
+    yield "- `provenance.json`: where it comes from"
+    yield "- `SHA256SUMS`: of every other file; `sha256sum --check SHA256SUMS` here says whether a copy is whole"
     for consumer in facts["consumers"]:
         yield f"- `{consumer}/`: written for {consumer}"

@@ -23,7 +23,7 @@ from snag_dist.training.run_folder import write_json
 
 logger = logging.getLogger("snag_dist")
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS = "SHA256SUMS"
 
 
 class ExportConfig(ConsumersConfig):
@@ -85,7 +85,8 @@ def _write(folder: Path, source: RunSource, choices: ExportConfig) -> None:
     write_json(folder / "provenance.json", describe_origin(source, report, new, choices.model_dump(mode="json")))
     (folder / "README.md").write_text(write_card(source, report, new, facts), encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    write_json(folder / CHECKSUMS, {path.relative_to(folder).as_posix(): hash_file(path) for path in files})
+    sums = "".join(f"{hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    (folder / CHECKSUMS).write_text(sums, encoding="utf-8")
 
 
 def _write_entities(folder: Path, source: RunSource, choices: ExportConfig) -> tuple[dict[str, Any], torch.Tensor]:

@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep) -> Outcome:
         ResourceError: the cluster cannot place it.
         SnagError: all trials of a round failed; the first one's reason.
     """
-    _require_same_recipe(sweep)
+    require_same_recipe(sweep)
     store = open_graph(sweep.recipe)
     residency = choose_residency(sweep.recipe.train.residency, store.manifest.num_triples["train"])
     check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
@@ -78,14 +78,19 @@ def run_sweep(sweep: Sweep) -> Outcome:
         )
     for setting in _compared(sweep, rounds, winner):
         _score(sweep, setting)
-    _write_best(sweep, winner)
+    write_best(sweep, winner)
     outcome = read_outcome(sweep)
     write_report(outcome, sweep.report)
     return outcome
 
 
-def _require_same_recipe(sweep: Sweep) -> None:
-    """Refuse a folder of another recipe, or one whose owner cannot be read; else write down whose it is."""
+def require_same_recipe(sweep: Sweep) -> None:
+    """Refuse a folder of another recipe, or one whose owner cannot be read; else write down whose it is.
+
+    Raises:
+        ConfigError: it is another one's.
+        CheckpointError: the file that says whose it is, is damaged.
+    """
     shared = _shared_tree(sweep.recipe.to_tree())
     file = sweep.path / _SWEEP_FILE
     if RunFolder(sweep.path).config.is_file():
@@ -193,7 +198,8 @@ def _score(sweep: Sweep, setting: Setting) -> None:
             trial.folder.write_status(state="finished")
 
 
-def _write_best(sweep: Sweep, winner: Setting) -> None:
+def write_best(sweep: Sweep, winner: Setting) -> None:
+    """Write the recipe of a winner for `jobs/train.py`."""
     record = next(trial for trial in winner.trials if trial.is_complete)
     tree = sweep.trial(dict(winner.changes), record.seed).tree()
     tree |= {"name": f"{sweep.recipe.name}-best", "runs": str(sweep.recipe.runs.absolute())}

@@ -183,9 +183,18 @@ def read_trials(runs: Path) -> list[TrialRecord]:
 
 
 def read_trial(path: Path) -> TrialRecord:
-    """Read the run folder of a trial, at any moment of its life."""
+    """Read the run folder of a trial, at any moment of its life.
+
+    Raises:
+        CheckpointError: a file of it is damaged.
+    """
     folder = RunFolder(path)
     trial = read_json(path / TRIAL_FILE)
+    if name_run(trial.get("changes", {}), trial.get("seed", 0)) != path.name:
+        raise CheckpointError(
+            f"{path / TRIAL_FILE}: expected the setting that {path.name} is named by, found another one; the file is "
+            "damaged: remove the run folder, and the same command trains the trial again"
+        )
     status = folder.read_status()
     curve: dict[int, float] = {}
     stages: dict[int, str] = {}
@@ -196,12 +205,18 @@ def read_trial(path: Path) -> TrialRecord:
             # An epoch trained again after an interruption replaces what it had before.
             curve[line["epoch"]] = line["dev"]["mrr"]
             stages[line["epoch"]] = line["stage"]
+    state = status.get("state", "waiting")
+    if state in ENDED and not curve:
+        raise CheckpointError(
+            f"{folder.log}: expected the evaluations of a trial that was trained to its end, found none; the file is "
+            "damaged: remove the run folder, and the same command trains the trial again"
+        )
     last = stages[max(stages)] if stages else ""
     return TrialRecord(
         name=path.name,
         changes=trial["changes"],
         seed=trial["seed"],
-        state=status.get("state", "waiting"),
+        state=state,
         curve=tuple(sorted(curve.items())),
         best=max((mrr for epoch, mrr in curve.items() if stages[epoch] == last), default=None),
         started=min(times, default=0.0),

@@ -24,7 +24,6 @@ from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import EntityTable, InitialRows
 from snag_dist.store.gather import FeatureRows
-from snag_dist.store.manifest import hash_file
 from snag_dist.training.checkpoint import rows_file
 from snag_dist.training.completion_scoring import encode_owned
 
@@ -113,10 +112,10 @@ def test_codes_are_those_of_the_trained_model_and_both_paths_agree(run: Path, ex
 
 
 def test_every_file_is_there_and_has_its_checksum(exported: Path) -> None:
-    sums = json.loads((exported / "checksums.json").read_text())
-    files = {path.name for path in exported.iterdir()} - {"checksums.json"}
-    assert set(sums) == files
-    assert all(hash_file(exported / name) == digest for name, digest in sums.items())
+    check = ["sha256sum", "--check", "SHA256SUMS"]
+    checked = subprocess.run(check, cwd=exported, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = {path.name for path in exported.iterdir()} - {"SHA256SUMS"}
+    assert {line.removesuffix(": OK") for line in checked} == files
     named = {"config.json", "model.safetensors", "relations.safetensors", "entities.parquet", "relations.parquet"}
     assert named | {"README.md", "provenance.json", "modeling_snag.py"} < files
     index = json.loads((exported / "entities.safetensors.index.json").read_text())
@@ -271,10 +270,10 @@ def test_what_is_no_finished_run(run: Path, export: Exporter, tmp_path: Path) ->
 
 
 def test_a_directory_that_is_there_is_kept(run: Path, exported: Path) -> None:
-    before = (exported / "checksums.json").read_text()
+    before = (exported / "SHA256SUMS").read_text()
     with pytest.raises(ConfigError, match=r"expected a new directory, but it is there; choose another with --out"):
         export_run(run, exported)
-    assert (exported / "checksums.json").read_text() == before
+    assert (exported / "SHA256SUMS").read_text() == before
 
 
 def test_the_plan_states_the_size(run: Path, exported: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.rounds import run_trial
 from snag_dist.tune.search import METRIC
 from snag_dist.tune.stopping import Halving, Stopper, is_halted, stop_file
-from snag_dist.tune.trial import base_tree, read_trial, read_trials
+from snag_dist.tune.trial import TRIAL_FILE, base_tree, read_trial, read_trials
 
 WORLD = Path(__file__).parents[2] / "jobs" / "recipes" / "world_sweep.toml"
 
@@ -103,6 +103,25 @@ def test_what_failed_is_not_tried_again(sweep: Sweep, is_user_error: bool, kind:
     with pytest.raises(Exception, match=r"^epoch 1: no finite loss$") as caught:
         run_trial({"trial": asked}, base_tree(sweep.recipe), str(sweep.trials), Claim.take(sweep.path))
     assert type(caught.value).__name__ == kind
+
+
+def test_a_trial_that_is_not_what_its_folder_is_named_by_is_told(sweep: Sweep) -> None:
+    trial = sweep.trial({"train.lr": 0.1}, 0)
+    record_trial(trial, [0.1, 0.2], state="trained", begun=0.0)
+    file = trial.folder.path / TRIAL_FILE
+    file.write_text(file.read_text().replace("0.1", "0.3"))
+    with pytest.raises(CheckpointError, match=r"trial\.json: expected the setting that lr-0\.1-\w+-s0 is named by"):
+        read_trial(trial.folder.path)
+
+
+def test_a_trained_trial_without_an_evaluation_is_told(sweep: Sweep) -> None:
+    trial = sweep.trial({"train.lr": 0.1}, 0)
+    record_trial(trial, [0.1, 0.2], state="trained", begun=0.0)
+    trial.folder.log.write_text("")
+    with pytest.raises(
+        CheckpointError, match=r"log\.jsonl: expected the evaluations of a trial that was trained to its"
+    ):
+        read_trial(trial.folder.path)
 
 
 def test_a_damaged_line_of_a_log_is_told(sweep: Sweep) -> None:

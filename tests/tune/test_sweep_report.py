@@ -97,7 +97,7 @@ def test_stopped_early_is_never_chosen_while_a_setting_was_trained_to_its_end() 
 def test_words_tell_whether_gmnm_helps_seed_by_seed(sweep: Sweep) -> None:
     words = describe_outcome(read_outcome(sweep))
     assert "winner on dev: rho 0.2, epsilon 0.7: .2100 ±.0100" in words
-    # Differences .03 and .05: mean .04, standard error .01; Student's t of one degree of freedom reaches 12.71 times it.
+    # Differences .03 and .05: mean .04, standard error .01; Student's t of two seeds reaches 12.71 times it.
     assert "test MRR .2400 ±.0100 with GMNM, .2000 ±.0000 without: difference .0400 ±.0100, 95 % interval " in words
     assert "interval -.0871 to .1671 over 2 seeds, so not shown to differ" in words
     record_test(sweep.trial({PROBABILITY: 0.2, RATIO: 0.7}, 1), 0.231)

@@ -24,6 +24,7 @@ import all_entities
 import checkpoints
 import damage
 import emoji
+import entity_tokens
 import exact_ranks
 import export_at_size
 import exported
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "gpu": gpu.measure,
     "export": exported.measure,
     "export_at_size": export_at_size.measure,
+    "entity_tokens": entity_tokens.measure,
     "ingest": ingest.measure,
     "ingest_world": ingest.measure_world,
 }
@@ -100,7 +102,9 @@ def main(
     names: Annotated[list[str], typer.Argument(help=f"Which of: {', '.join(BENCHMARKS)}.")],
     store: Annotated[
         Path,
-        typer.Option(help="Store to measure on, e.g. of db15k.toml; for emoji and ingest raw data, for export a run."),
+        typer.Option(
+            help="A store, e.g. of db15k.toml; for emoji and ingest raw data; for export and entity_tokens a run."
+        ),
     ] = Path(),
     seed: int = 0,
 ) -> None:

@@ -14,6 +14,8 @@ RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 SWEEP = RECIPES / "world_sweep.toml"
 WIDE = ["tune.space={}"]
 
+SIZES = {"mkg_w_sweep.toml": (12, 24), "world_sweep.toml": (12, 24)}
+
 BAD = {
     "unknown field": (["tune.seed=1"], r"tune\.seed: no such field, got 1; remove it or mend its name"),
     "no section": (["tune=3"], r"tune: expected a section, got 3; write \[tune\]"),
@@ -145,3 +147,10 @@ def test_how_many_settings_go_on() -> None:
     assert fidelity is not None
     assert [fidelity.num_kept(0, num) for num in (12, 10, 2, 1)] == [4, 4, 1, 1]
     assert [fidelity.num_kept(1, num) for num in (12, 4)] == [5, 4]
+
+
+def test_the_sweeps_that_come_along_are_grids_of_rho_and_epsilon_with_two_seeds() -> None:
+    found = {path.name: load_sweep(path) for path in RECIPES.glob("*_sweep.toml")}
+    trials = {name: list_trials(sweep) for name, sweep in found.items()}
+    assert {name: (len({trial.name[:-3] for trial in each}), len(each)) for name, each in trials.items()} == SIZES
+    assert all(set(trial.changes) == {PROBABILITY, RATIO} for each in trials.values() for trial in each)

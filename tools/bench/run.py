@@ -36,6 +36,7 @@ import modulus
 import overhead
 import parity
 import pykeen_comparison
+import scaling
 import step_throughput
 import table_at_size
 
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "first_pass": first_pass.measure,
     "step_throughput": step_throughput.measure,
     "overhead": overhead.measure,
+    "scaling": scaling.measure,
     "pykeen": pykeen_comparison.measure,
     "extraction": extraction.measure,
     "emoji": emoji.measure,

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from snag_dist.store.statistics import Moments
 
 # Vectors held at a time, however large a shard is.
 _ROWS_AT_A_TIME = 1024
+UNREADABLE = (ValueError, OSError, EOFError, TokenError, SyntaxError)
+"""What numpy raises where a `.npy` is none, or damaged: it reads an odd header as a piece of Python."""
 _MAGIC = b"\x93NUMPY"
 
 
@@ -115,7 +118,7 @@ def map_shard(path: Path) -> NDArray[np.floating]:
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise damaged(path) from error
 
 
@@ -140,8 +143,10 @@ def read_presence(path: Path, size: int) -> NDArray[np.bool_]:
     """
     try:
         bits = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise damaged(path) from error
+    if bits.dtype != np.uint8 or bits.shape != (-(-size // 8),):
+        raise damaged(path)
     return np.unpackbits(bits, count=size).astype(bool)
 
 

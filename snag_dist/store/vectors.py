@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import DataError
 from snag_dist.store.parts import VectorMaker
-from snag_dist.store.shard_files import beginning, is_npy
+from snag_dist.store.shard_files import UNREADABLE, beginning, is_npy
 
 _ROWS_AT_A_TIME = 8192
 
@@ -56,7 +56,7 @@ def open_vectors(path: Path, shown: Path) -> Vectors:
 def _open_npy(path: Path, shown: Path) -> Vectors:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         # For any other file numpy's words are of pickles, and how to load them unsafely.
         found = str(error) if is_npy(path) else f"a file that begins with {beginning(path)}"
         raise DataError(

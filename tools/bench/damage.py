@@ -124,13 +124,15 @@ def _of_the_store(place: Path, seed: int, group: Group) -> list[dict[str, str]]:
     core_of_share(open_store(store), 0.5)
 
     def begin(name: str) -> str:
+        damaged = (store / name).read_bytes()
         shutil.rmtree(runs, ignore_errors=True)
         if name.startswith("cores/"):
             core = core_of_share(open_store(store), 0.5)
             _train(_recipe(core.path, runs, seed), group, 1)
         else:
             _train(recipe, group, 1)
-        return f"{NO_WORDS}; took step 1"
+        is_anew = (store / name).read_bytes() != damaged
+        return f"{'the cut is made anew' if is_anew else NO_WORDS}; took step 1"
 
     return _try_each(store, _kinds(store), begin)
 

@@ -154,7 +154,7 @@ def test_the_same_command_goes_on_after_its_driver_was_killed(folder: Path, undi
 
 def test_a_second_driver_takes_the_run_over(folder: Path, undisturbed: dict[str, Any]) -> None:
     run = RunFolder(folder / "runs" / "taken")
-    watcher = once_under_way(run, lambda: Claim.take(run.path, "another"))
+    watcher = once_under_way(run, lambda: Claim.take(run.path))
     with pytest.raises(TakenOver, match=r"runs/taken: expected to be the only command there, found that process \d+"):
         snag_dist.train(recipe(folder, "taken"))
     watcher.join()

@@ -6,9 +6,8 @@ A part is written beside its place and renamed, so a file that is there is whole
 its evaluation: ranks of another checkpoint or split are never mixed in.
 """
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from snag_dist.errors import DataError
 from snag_dist.ranking.ranks import RankTable
+from snag_dist.store.manifest import replacing
 
 RANK_SCHEMA = pa.schema(
     [
@@ -47,21 +47,20 @@ class RankFolder:
     Attributes:
         path: the folder; made when the first block is written.
         identity: what the ranks depend on: checkpoint, split, filter, number format. Any text.
+        guard: called before something is changed; raises where the folder is not for the caller to change.
     """
 
     path: Path
     identity: str
+    guard: Callable[[], None] = lambda: None
 
     def append(self, start: int, stop: int, table: RankTable) -> None:
         """Write the ranks of questions [start, stop). One worker calls this."""
+        self.guard()
         self.path.mkdir(parents=True, exist_ok=True)
         name = f"part-{start:012}-{stop:012}.parquet"
-        partial = self.path / f"{name}.partial"
-        pq.write_table(_to_arrow(table).replace_schema_metadata({_IDENTITY: self.identity}), partial)
-        with partial.open("rb") as file:
-            # The rename must not reach the disk before the content does.
-            os.fsync(file.fileno())
-        partial.rename(self.path / name)
+        with replacing(self.path / name) as partial:
+            pq.write_table(_to_arrow(table).replace_schema_metadata({_IDENTITY: self.identity}), partial)
 
     def next_question(self) -> int:
         """Return the first question that has no ranks yet; 0 where there is nothing.
@@ -93,6 +92,7 @@ class RankFolder:
 
     def discard(self) -> None:
         """Remove every part, of whatever evaluation, finished or not; other files of the folder stay."""
+        self.guard()
         for part in self.path.glob("part-*.parquet*"):
             part.unlink()
 

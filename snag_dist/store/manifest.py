@@ -200,16 +200,29 @@ def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest | Mis
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on its disk, so that it outlives the machine."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Lend a name beside a file to write to; it takes the file's place at the end, and nothing of it stays on an error.
 
+    The content is on the disk before the name is, so that a machine that loses its power leaves the file whole.
+
     Raises:
         OSError: of the system, always with a name; a full disk is told without one.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    # Of this process: another one may be replacing the same file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        sync(partial)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -222,9 +235,6 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         json.dump(tree, file, indent=1, ensure_ascii=False, default=str)
         file.write("\n")
-        file.flush()
-        # The rename must not reach the disk before the content does.
-        os.fsync(file.fileno())
 
 
 def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> ManifestT:

@@ -192,7 +192,7 @@ class AlignmentScoring:
 
     def _rank_folder(self, name: str, checkpoint: str) -> RankFolder:
         identity = f"{self._place.store.fingerprint} {checkpoint} {name} {self._place.recipe.evaluate.k_csls}"
-        return RankFolder(self._place.folder.ranks(name), identity)
+        return RankFolder(self._place.folder.ranks(name), identity, self._place.require_claim)
 
     def _protocol(self, split: str, num_pairs: int, cursor: Cursor, stage: Stage) -> AlignmentProtocol:
         recipe = self._place.recipe

@@ -25,6 +25,7 @@ from snag_dist.store.gather import FeatureRows
 from snag_dist.store.opened import Store
 from snag_dist.store.stream import StreamPlan
 from snag_dist.training.checkpoint import Cursor
+from snag_dist.training.claim import Claim
 from snag_dist.training.engine import DTYPES
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import RunFolder
@@ -71,6 +72,7 @@ class Workplace:
         group: the workers.
         features: raw vectors of the rows this worker owns, by modality.
         triples, stream: training triples, in memory or on their way; see `WorkerContext`.
+        claim: of the driver.
     """
 
     recipe: Recipe
@@ -81,6 +83,16 @@ class Workplace:
     features: Mapping[str, FeatureRows]
     triples: Ids | None = None
     stream: tuple[Iterator[Ids], StreamPlan] | None = None
+    claim: Claim | None = None
+
+    def require_claim(self) -> None:
+        """Refuse to write what belongs to the run of another driver.
+
+        Raises:
+            TakenOver: it has begun with the run.
+        """
+        if self.claim is not None:
+            self.claim.require()
 
     @property
     def facts(self) -> GraphFacts:

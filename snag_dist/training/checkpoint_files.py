@@ -7,7 +7,6 @@ Damage is returned as a sentence that names the file and what is wrong with it; 
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from snag_dist.errors import CheckpointError
+from snag_dist.store.manifest import replacing, sync
 from snag_dist.training.run_folder import write_json
 
 FORMAT_VERSION = 2
@@ -61,24 +61,13 @@ def is_name(text: str) -> bool:
 
 def point(path: Path, name: str) -> None:
     """Make a pointer file name a checkpoint, in one replacement."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(name + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(name + "\n", encoding="utf-8")
 
 
 def complete_versions(folder: Path) -> list[str]:
     """Names of the checkpoints in a folder that were written to their end, the oldest first."""
     return sorted((path.name for path in folder.glob("step-*") if path.is_dir() and is_name(path.name)), key=step_of)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on its disk, so that it outlives the machine."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def make_folder(path: Path) -> None:

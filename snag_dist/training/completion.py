@@ -133,7 +133,15 @@ class CompletionAssignment(Assignment):
             exchange = Exchange(group, place.partition)
             self.module = DistributedCompletion(task, exchange, Stopwatch(group.device), self._opponent)
         self._scoring = CompletionScoring(
-            recipe, place.store, place.folder, place.partition, group, task, self.table, place.features
+            recipe,
+            place.store,
+            place.folder,
+            place.partition,
+            group,
+            task,
+            self.table,
+            place.features,
+            place.require_claim,
         )
 
     @cached_property

@@ -4,7 +4,7 @@ Selection never sees the test split: dev ranks are filtered by train and dev tri
 for the first time when the best checkpoint is scored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -146,7 +146,10 @@ class CompletionScoring:
         task: CompletionTask,
         table: EntityTable,
         features: Mapping[str, FeatureRows],
+        guard: Callable[[], None] = lambda: None,
     ):
+        """Rank under a task and a table; `guard` raises where files of the run are another driver's to write."""
+        self._guard = guard
         self._recipe = recipe
         self._store = store
         self._folder = folder
@@ -188,7 +191,7 @@ class CompletionScoring:
         if new is not None:
             # Another limit draws other triples.
             identity += f" {len(triples)} triples"
-        ranks = RankFolder(self._folder.ranks(split), identity)
+        ranks = RankFolder(self._folder.ranks(split), identity, self._guard)
         start = self._group.broadcast_object(ranks.next_question() if self._group.rank == 0 else None)
         append = ranks.append if self._group.rank == 0 else None
         if start < len(Questions.of(triples)):
@@ -216,6 +219,7 @@ class CompletionScoring:
             if new is not None:
                 facts = facts.of_whole(new, self._new_features)
             evaluation = evaluate_ranks(ranks.read(), facts, protocol)
+            self._guard()
             evaluation.write(self._folder.metrics(split))
             report = evaluation.model_dump(mode="json")
         return self._group.broadcast_object(report)

@@ -37,7 +37,7 @@ class Lookout:
 
 
 @contextmanager
-def stop_on_signals(path: Path) -> Iterator[None]:
+def stop_on_signals(path: Path, is_ours: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Make the first SIGTERM or SIGINT in the block write a stop file, and the second end the block at once.
 
     Only the main thread can take signals; elsewhere the block hears of none. A file from before is removed, and so
@@ -45,21 +45,28 @@ def stop_on_signals(path: Path) -> Iterator[None]:
 
     Args:
         path: of the stop file.
+        is_ours: whether the folder is still this driver's. Another one's is left alone, and the first signal ends the
+            block at once.
 
     Raises:
         KeyboardInterrupt: a signal came for the second time.
     """
-    path.unlink(missing_ok=True)
+
+    def remove() -> None:
+        if is_ours():
+            path.unlink(missing_ok=True)
+
+    remove()
     if threading.current_thread() is not threading.main_thread():
         yield
-        path.unlink(missing_ok=True)
+        remove()
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     heard: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         # Not the file: a person may have made it.
-        if heard:
+        if heard or not is_ours():
             raise KeyboardInterrupt
         heard.append(number)
         path.write_text(f"{signal.Signals(number).name}\n", encoding="utf-8")
@@ -76,4 +83,4 @@ def stop_on_signals(path: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    path.unlink(missing_ok=True)
+    remove()

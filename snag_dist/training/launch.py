@@ -64,6 +64,7 @@ def launch(
     *,
     score_test: bool = True,
     callbacks: Sequence[ray.train.UserCallback] = (),
+    within: Claim | None = None,
 ) -> dict[str, Any]:
     """Train a run, or score a split of a trained one, on Ray workers.
 
@@ -72,13 +73,14 @@ def launch(
         split: None trains and scores the test split at the end; else only this split is scored.
         score_test: False leaves the test split unread at the end of training, as a search must.
         callbacks: hear of every evaluation.
+        within: the claim of the sweep that the run is a trial of.
 
     Returns:
         The evaluation report, as a plain tree; without `score_test` what `Worker.train` returns.
 
     Raises:
         Interrupted: the run was asked to stop, and has a checkpoint to go on from.
-        TakenOver: another driver has begun with the same run.
+        TakenOver: another driver has begun with the same run, or with its sweep.
         SnagError: whatever a worker found wrong, in its own words.
     """
     store = open_graph(recipe)
@@ -101,12 +103,12 @@ def launch(
     if split is None and not streamed:
         settings["triples"] = ray.put(store.triples("train"))
     folder.path.mkdir(parents=True, exist_ok=True)
-    claim: Claim | None = None
+    claim = within
     if split is None:
-        claim = Claim.take(folder.path)
+        claim = Claim.take(folder.path, within)
         write_json(folder.config, recipe.to_tree())
         folder.write_status(state="running", notice=False, store_fingerprint=store.fingerprint, versions=versions())
-    can_stop = stop_on_signals(folder.stop) if split is None else nullcontext()
+    can_stop = nullcontext() if split is not None or claim is None else stop_on_signals(folder.stop, claim.is_held)
     with can_stop, follow(folder.log, num_steps, recipe.name):
         report = _fit(recipe, store, folder, {**settings, "claim": claim}, callbacks)
     if report is None:
@@ -136,7 +138,8 @@ def _fit(
             recipe.train.residency.window_rows,
         )
         # Called whenever workers start, so that one which starts anew gets the triples that are left then.
-        datasets["train"] = partial(_stream, recipe.to_tree(), settings["stream"])
+        datasets["train"] = partial(_stream, recipe.to_tree(), settings["stream"], claim)
+    counter = RestartCounter(folder, cluster.max_failures, counts=settings["split"] is None, claim=claim)
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
         train_loop_config=settings,
@@ -153,7 +156,7 @@ def _fit(
             name="ray",
             storage_path=str(folder.path),
             failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[RestartCounter(folder, cluster.max_failures, counts=claim is not None, claim=claim), *callbacks],
+            callbacks=[counter, *callbacks],
         ),
         datasets=datasets or None,
         dataset_config=stream_data_config() if datasets else None,
@@ -164,6 +167,7 @@ def _fit(
         if claim is not None:
             # Whatever went wrong, the run is another driver's now.
             claim.require()
+        if settings["split"] is None:
             folder.write_status(state="failed")
         cause = find_user_error(error)
         if cause is not None:
@@ -214,12 +218,15 @@ def _is_preempted() -> bool:
     return ray.train.get_preemption_info() is not None
 
 
-def _stream(tree: dict[str, Any], plan: StreamPlan) -> ray.data.Dataset:
+def _stream(tree: dict[str, Any], plan: StreamPlan, claim: Claim | None) -> ray.data.Dataset:
     """Open the stream of what is left of a run, wherever workers are about to start.
 
     Raises:
         CheckpointError: there are checkpoints, and none is whole.
+        TakenOver: another driver has begun with the run.
     """
+    if claim is not None:
+        claim.require()
     recipe = validate(Recipe, tree, "recipe of the run")
     store, folder = open_graph(recipe), RunFolder(recipe.run_path)
     # Workers would pass over a damaged version too, but then the stream had begun elsewhere.

@@ -91,6 +91,7 @@ class Worker:
                 self.features,
                 context.triples,
                 context.stream,
+                context.notices.claim,
             )
         )
         self.stepper = Stepper(
@@ -135,6 +136,18 @@ class Worker:
         if failure is not None:
             raise failure
 
+    def _require_claim(self) -> None:
+        """Go no further where another driver has begun with the run, before anything of its folder is changed.
+
+        A collective.
+
+        Raises:
+            TakenOver: on every worker.
+        """
+        claim = self._context.notices.claim
+        if claim is not None and self._group.broadcast_object(not claim.is_held() if self._group.rank == 0 else None):
+            raise claim.loss()
+
     def _warn(self, text: str) -> None:
         logger.warning(text)
         self._folder.add_warning(text)
@@ -171,7 +184,11 @@ class Worker:
             The evaluation report of the test split, as a plain tree; the same on every worker. Without `score_test`
             the epochs and the best dev MRR. None if the run was asked to stop: it has a checkpoint, and goes on from
             there.
+
+        Raises:
+            TakenOver: another driver has begun with the run.
         """
+        self._require_claim()
         assignment = self.assignment
         telemetry = Telemetry(self._folder, self._group, self.recipe, assignment.num_candidates)
         notices = self._context.notices
@@ -186,6 +203,7 @@ class Worker:
             end = loop.run()
         finally:
             telemetry.close()
+        self._require_claim()
         if loop.interrupted:
             if self._group.rank == 0:
                 self._folder.write_status(state="interrupted", epochs=end.epoch, steps=end.step)
@@ -199,6 +217,7 @@ class Worker:
         report = self._score("BEST", "test", assignment.stages[-1])
         if self.recipe.ranks_new:
             self._score("BEST", NEW, assignment.stages[-1])
+        self._require_claim()
         if self._group.rank == 0:
             self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)
         return report
@@ -212,6 +231,7 @@ class Worker:
         return self._score("BEST", split, self.assignment.stages[-1])
 
     def _score(self, pointer: str, split: str, stage: Stage) -> dict[str, Any]:
+        self._require_claim()
         cursor = self.checkpoints.load(pointer, self.stepper, self.assignment)
         if cursor is None:
             raise CheckpointError(

@@ -16,6 +16,7 @@ from snag_dist.errors import ConfigError
 from snag_dist.store.core import core_of_degree, core_of_share
 from snag_dist.store.missing import make_overlays
 from snag_dist.store.opened import Store
+from snag_dist.training.claim import Claim
 from snag_dist.training.recipe import Recipe
 from snag_dist.training.run_folder import read_json, write_json
 from snag_dist.tune.config import Sweep
@@ -149,7 +150,7 @@ def read_rung(sweep: Sweep, rung: Rung) -> list[TrialRecord]:
     return [record for record in read_trials(sweep_of(sweep, rung).trials) if not record.compared]
 
 
-def climb(sweep: Sweep, ladder: Ladder, trials: Sequence[Trial]) -> None:
+def climb(sweep: Sweep, ladder: Ladder, trials: Sequence[Trial], claim: Claim) -> None:
     """Train trials rung by rung, of the first rung all, of the others those of the settings that went on.
 
     Rungs that were interrupted are gone on with; trials that are over are not trained again.
@@ -158,6 +159,7 @@ def climb(sweep: Sweep, ladder: Ladder, trials: Sequence[Trial]) -> None:
         sweep: with rungs.
         ladder: its rungs.
         trials: every setting with every seed.
+        claim: of the sweep.
     """
     fidelity = sweep.tune.fidelity
     assert fidelity is not None
@@ -166,7 +168,7 @@ def climb(sweep: Sweep, ladder: Ladder, trials: Sequence[Trial]) -> None:
         smaller = sweep_of(sweep, rung)
         here = [smaller.trial(dict(it.changes), it.seed) for it in trials if name_setting(it.changes) in names]
         logger.info("rung %d/%d, %s: %d settings", number + 1, len(ladder.rungs), rung.name, len(names))
-        rounds = Rounds(smaller)
+        rounds = Rounds(smaller, claim)
         rounds.run_listed(here)
         if rung.name != WHOLE and not fidelity.study:
             kept = choose_kept(read_rung(sweep, rung), names, fidelity.num_kept(number, len(names)))

@@ -8,6 +8,7 @@ nothing to restore until the experiment's first state is written, and keeps no r
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from snag_dist.tune.trial import TRIAL_FILE, Trial, base_tree, read_trial, read_
 
 logger = logging.getLogger("snag_dist")
 
+_POLL_SECONDS = 0.5
 DRIVER_CPUS = 0.01
 """CPUs of a trial's driver, which only waits for its workers: 0 is refused by Ray, 1 would starve them."""
 
@@ -42,13 +44,12 @@ class Rounds:
     """The rounds of a sweep, in `ray/` of its folder."""
 
     sweep: Sweep
+    claim: Claim
     path: Path = field(init=False)
-    claim: Claim = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find the folder, and claim the sweep for this command."""
+        """Find the folder."""
         self.path = self.sweep.path / "ray"
-        self.claim = Claim.take(self.sweep.path)
 
     def run_listed(self, trials: Sequence[Trial], *, to_the_end: bool = False) -> None:
         """Run a new round of trials that are known beforehand; without one that is not over yet, none.
@@ -88,7 +89,7 @@ class Rounds:
                 name=name,
                 storage_path=str(self.path),
                 verbose=0,
-                callbacks=[Announcer(num_trials), Stopper(self.claim, self.sweep.trials)],
+                callbacks=[Announcer(num_trials), Stopper(self.sweep.path, self.sweep.trials, self.claim)],
                 # A trial's driver dies with its node; started anew it goes on from the run folder.
                 failure_config=tune.FailureConfig(max_failures=self.sweep.recipe.cluster.max_failures),
             ),
@@ -100,7 +101,7 @@ class Rounds:
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         # Made once, before trials that begin together would each make it.
         open_graph(self.sweep.recipe)
-        with stop_on_signals(stop_file(self.sweep.path)):
+        with stop_on_signals(stop_file(self.sweep.path), self.claim.is_held):
             results = tuner.fit()
         self.claim.require()
         states = [read_trial(path.parent).state for path in self.sweep.trials.glob(f"*/{TRIAL_FILE}")]
@@ -151,10 +152,10 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Cl
         claim: of the sweep's command.
 
     Raises:
-        TakenOver: the sweep, or the trial alone, is another command's now; nothing is written down of it.
+        TakenOver: the trial alone is another command's now; nothing is written down of it.
     """
-    claim.require()
-    asked = config["trial"]
+    _require_or_wait(claim)
+    asked, sweep = config["trial"], Path(runs).parent
     trial = Trial(base, runs, asked["changes"], asked["seed"], asked["compared"])
     state = trial.folder.read_status().get("state")
     if state == "failed":
@@ -163,12 +164,15 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Cl
     if state == "running":
         # It was killed; nobody trains it now, and a sweep that is asked to stop must not wait for it.
         trial.folder.write_status(state="interrupted")
-    wait_for_driver_end(claim.folder)
+    wait_for_driver_end(sweep)
+    _require_or_wait(claim)
     trial.begin()
     if not read_trial(trial.folder.path).is_complete and not is_halted(trial.folder):
         try:
-            launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()])
+            launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()], within=claim)
         except Exception as error:
+            # Before anything is written down of it: the trial is the other command's then.
+            _require_or_wait(claim)
             cause = find_user_error(error) or error
             if isinstance(cause, TakenOver):
                 raise
@@ -177,13 +181,22 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Cl
                 trial.fail(reason, is_user_error=isinstance(cause, SnagError))
                 raise
             if not is_halted(trial.folder):
-                wait_for_driver_end(claim.folder)
+                wait_for_driver_end(sweep)
                 raise
     if is_halted(trial.folder) and not read_trial(trial.folder.path).is_complete:
         trial.folder.write_status(state="stopped", error="")
     # Nothing was reported by a run that had been trained before it was called.
     record = read_trial(trial.folder.path)
     tune.report({"epoch": record.epochs, METRIC: record.best})
+
+
+def _require_or_wait(claim: Claim) -> None:
+    """Where another command has taken the sweep over, stay until its driver ends; this process goes with it.
+
+    A trial that ended now would make Tune begin it again, or the next one.
+    """
+    while not claim.is_held():
+        time.sleep(_POLL_SECONDS)
 
 
 class Announcer(tune.Callback):

@@ -26,6 +26,8 @@ logger = logging.getLogger("snag_dist")
 _HALTED_FILE = "halted"
 _STOP_FILE = "stop"
 _POLL_SECONDS = 0.5
+# Workers whose sweep is another command's end at their next step, and Ray Train frees what was placed for them.
+_SECONDS_TO_LEAVE = 15.0
 
 
 def stop_file(sweep: Path) -> Path:
@@ -87,14 +89,15 @@ class Halving(ASHAScheduler):
 class Stopper(tune.Callback):
     """Ends a round once the sweep is asked to stop and each of its trials has written a checkpoint.
 
-    Also one whose sweep another command has taken over, at once.
+    Also one whose sweep another command has taken over: its workers leave by themselves, and get the time to.
     """
 
-    def __init__(self, claim: Claim, trials: Path):
-        """Watch for the stop file of a claimed sweep whose run folders lie in `trials`."""
+    def __init__(self, sweep: Path, trials: Path, claim: Claim):
+        """Watch for the stop file of a sweep whose run folders lie in `trials`, and for the loss of its claim."""
         self._claim = claim
-        self._file = stop_file(claim.folder)
+        self._file = stop_file(sweep)
         self._trials = trials
+        self._lost_at: float | None = None
         self._next_look = 0.0
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
@@ -107,7 +110,9 @@ class Stopper(tune.Callback):
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _POLL_SECONDS
-        self._claim.require()
+        if not self._claim.is_held():
+            self._leave()
+            return
         if not self._file.exists():
             return
         folders = [folder_of(self._trials, trial) for trial in trials if trial.status == RayTrial.RUNNING]
@@ -120,6 +125,12 @@ class Stopper(tune.Callback):
                 f"{self._file.parent}: stopped as asked, {_count_interrupted(folders)} trials with a checkpoint; the "
                 "same command goes on from there"
             )
+
+    def _leave(self) -> None:
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        if now - self._lost_at >= _SECONDS_TO_LEAVE:
+            self._claim.require()
 
 
 def _count_interrupted(folders: list[RunFolder]) -> int:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from snag_dist.errors import ConfigError
 from snag_dist.evaluation.alignment_report import AlignmentReport, read_any_report
 from snag_dist.store.stream import choose_residency
+from snag_dist.training.claim import Claim
 from snag_dist.training.graph import open_graph
 from snag_dist.training.launch import launch
 from snag_dist.training.recipe import NEW, Recipe
@@ -58,17 +59,19 @@ def run_sweep(sweep: Sweep) -> Outcome:
     Raises:
         ConfigError: the name of the sweep was used for another recipe.
         ResourceError: the cluster cannot place it.
+        TakenOver: another command has begun with the same sweep.
         SnagError: all trials of a round failed; the first one's reason.
     """
     require_same_recipe(sweep)
     store = open_graph(sweep.recipe)
     residency = choose_residency(sweep.recipe.train.residency, store.manifest.num_triples["train"])
     check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
-    rounds = Rounds(sweep)
+    claim = Claim.take(sweep.path)
+    rounds = Rounds(sweep, claim)
     if sweep.tune.fidelity is None:
         _search(sweep, rounds)
     else:
-        climb(sweep, build_ladder(sweep, store), list_trials(sweep))
+        climb(sweep, build_ladder(sweep, store), list_trials(sweep), claim)
     winner = choose_winner(_searched(sweep))
     if winner is None:
         write_report(read_outcome(sweep), sweep.report)
@@ -77,7 +80,8 @@ def run_sweep(sweep: Sweep) -> Outcome:
             "for what happened to each, and widen tune.space"
         )
     for setting in _compared(sweep, rounds, winner):
-        _score(sweep, setting)
+        _score(sweep, setting, claim)
+    claim.require()
     write_best(sweep, winner)
     outcome = read_outcome(sweep)
     write_report(outcome, sweep.report)
@@ -186,15 +190,17 @@ def _recipe(sweep: Sweep, changes: Changes) -> Recipe:
     return sweep.trial(dict(changes), 0).recipe()
 
 
-def _score(sweep: Sweep, setting: Setting) -> None:
+def _score(sweep: Sweep, setting: Setting, claim: Claim) -> None:
     """Score the test split with every seed that was trained to its end, unless that was done before."""
     for record in setting.trials:
         trial = sweep.trial(dict(record.changes), record.seed)
+        claim.require()
         if record.state == "trained":
             if not trial.folder.metrics("test").is_file():
-                launch(trial.recipe(), "test")
+                launch(trial.recipe(), "test", within=claim)
             if trial.recipe().ranks_new and not trial.folder.metrics(NEW).is_file():
-                launch(trial.recipe(), NEW)
+                launch(trial.recipe(), NEW, within=claim)
+            claim.require()
             trial.folder.write_status(state="finished")
 
 

@@ -83,7 +83,8 @@ class Trial:
     def failure(self) -> Exception:
         """Return what `fail` wrote down, as an error to raise."""
         status = self.folder.read_status()
-        return (ConfigError if status.get("is_user_error") else RuntimeError)(status["error"])
+        reason = status.get("error", f"{self.folder.path}: it failed, and nobody wrote down why")
+        return (ConfigError if status.get("is_user_error") else RuntimeError)(reason)
 
     def begin(self) -> None:
         """Write down what the trial is, before it is trained."""

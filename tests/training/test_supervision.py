@@ -60,7 +60,7 @@ def test_what_the_user_must_mend_ends_the_run(tmp_path: Path) -> None:
 def test_failures_of_a_run_that_is_another_drivers_are_not_counted(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     counter = RestartCounter(folder, 2, counts=True, claim=Claim.take(tmp_path))
-    Claim.take(tmp_path, "another")
+    Claim.take(tmp_path)
     with pytest.raises(TakenOver, match="has taken it over"):
         counter.after_exception(None, died())
     assert not folder.read_status()

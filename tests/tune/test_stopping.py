@@ -1,5 +1,6 @@
 """How trials are ended: asked through their folders, with what earlier rounds reached taken up."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from recorded_trials import record_trial
 from snag_dist.errors import CheckpointError, Interrupted, TakenOver
 from snag_dist.training.claim import Claim
 from snag_dist.training.run_folder import RunFolder
+from snag_dist.tune import rounds, stopping
 from snag_dist.tune.config import Sweep, load_sweep
 from snag_dist.tune.rounds import run_trial
 from snag_dist.tune.search import METRIC
@@ -65,7 +67,7 @@ def test_rungs_of_earlier_rounds_are_taken_up(sweep: Sweep) -> None:
 
 
 def test_a_sweep_ends_when_its_trials_have_followed(sweep: Sweep) -> None:
-    stopper = Stopper(Claim.take(sweep.path), sweep.trials)
+    stopper = Stopper(sweep.path, sweep.trials, Claim.take(sweep.path))
     training, folder = as_tunes(sweep, 0.1, state="running")
     ended, other = as_tunes(sweep, 0.2, state="trained", status="TERMINATED")
     stopper.on_step_end(1, [training, ended])
@@ -82,16 +84,46 @@ def test_a_sweep_ends_when_its_trials_have_followed(sweep: Sweep) -> None:
         stopper.on_step_end(3, [training, ended])
 
 
-def test_a_sweep_that_another_command_has_taken_over_ends_and_writes_nothing_down(sweep: Sweep) -> None:
+def test_a_sweep_that_another_command_has_taken_over_ends_when_its_workers_had_the_time_to(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim = Claim.take(sweep.path)
     training, folder = as_tunes(sweep, 0.1, state="running")
-    stopper = Stopper(claim, sweep.trials)
-    Claim.take(sweep.path, "another")
+    stopper = Stopper(sweep.path, sweep.trials, claim)
+    Claim.take(sweep.path)
+    # The other one is asked to stop, which is no business of this one's trials.
+    stop_file(sweep.path).touch()
+    monkeypatch.setattr(stopping, "_SECONDS_TO_LEAVE", 0.2)
+    stopper.on_step_end(1, [training])
+    stopper._next_look = 0.0
+    time.sleep(0.3)
     with pytest.raises(TakenOver, match="has taken it over"):
-        stopper.on_step_end(1, [training])
-    with pytest.raises(TakenOver, match="has taken it over"):
+        stopper.on_step_end(2, [training])
+    assert not folder.stop.exists()
+
+
+def test_a_trial_of_a_sweep_that_was_taken_over_waits_for_its_end_and_writes_nothing_down(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim.take(sweep.path)
+    training, folder = as_tunes(sweep, 0.1, state="waiting")
+
+    def die(*_: Any, **__: Any) -> None:
+        Claim.take(sweep.path)
+        raise RuntimeError("the actor died")
+
+    class Ended(Exception):
+        """The driver of the sweep ended, and this process with it."""
+
+    def end(_seconds: float) -> None:
+        raise Ended
+
+    monkeypatch.setattr(rounds, "launch", die)
+    monkeypatch.setattr(rounds, "TuneReportCallback", object)
+    monkeypatch.setattr(rounds.time, "sleep", end)
+    with pytest.raises(Ended):
         run_trial(training.config, base_tree(sweep.recipe), str(sweep.trials), claim)
-    assert folder.read_status()["state"] == "running"
+    assert folder.read_status()["state"] == "waiting"
 
 
 @pytest.mark.parametrize(("is_user_error", "kind"), [(True, "ConfigError"), (False, "RuntimeError")])

@@ -45,7 +45,8 @@ HOW: dict[str, Callable[[bytes], bytes]] = {
     "emptied": lambda content: b"",
 }
 CHECKPOINT = ("dense.safetensors", "task.safetensors", "epoch.safetensors", "rows-00000.safetensors", "cursor.json")
-RUN = ("config.json", "run.json", "driver.json", "log.jsonl", "checkpoints/LATEST")
+# driver.json is written anew by every command, before it is read.
+RUN = ("config.json", "run.json", "log.jsonl", "checkpoints/LATEST")
 FINISHED = ("checkpoints/BEST", "ranks/test", "metrics-test.json", "weights.json")
 """What a finished run leaves for those who read it."""
 NO_WORDS = "nothing is said"

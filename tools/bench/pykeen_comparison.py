@@ -19,6 +19,7 @@ from workbench import group_of_one, make_recipe, make_worker, method_of, summari
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.random import Moment
+from snag_dist.shard.group import Group
 from snag_dist.store.opened import open_store
 from snag_dist.task.completion import assemble
 from snag_dist.training.batches import MemoryTriples
@@ -37,7 +38,8 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
     opened = open_store(store)
     triples = opened.triples("train")
     figures: dict[str, Any] = {"batch": BATCH, "columns": WIDTH, "threads": THREADS, "their_versions": {}}
-    with TemporaryDirectory() as folder:
+    # One process group for all: DeepSpeed keeps hold of the first it meets.
+    with TemporaryDirectory() as folder, group_of_one() as group:
         for num, batches in BATCHES.items():
             file = Path(folder) / f"{num}.npy"
             np.save(file, triples[: BATCH * batches])
@@ -57,7 +59,7 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
                 told = _ask(python, asked)
                 figures["their_versions"] = told["versions"]
                 theirs = BATCH * batches / median(told["seconds"])
-                ours = _ours(store, Path(folder), num, norm, seed)
+                ours = _ours(store, Path(folder), num, norm, seed, group)
                 figures[f"{norm}, K={num}"] = {
                     "pykeen_triples_per_second": round(theirs),
                     "ours_triples_per_second": round(1e3 * BATCH / ours["median_ms"]),
@@ -85,26 +87,25 @@ def _ask(python: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _ours(store: Path, runs: Path, num: int, norm: str, seed: int) -> dict[str, float]:
+def _ours(store: Path, runs: Path, num: int, norm: str, seed: int, group: Group) -> dict[str, float]:
     method = {
         "encoder": {"width": WIDTH, "fusion": {"kind": "graph"}},
         "scorer": {"kind": "rotate", "norm": norm},
         "noise": {"kind": "none"},
         "negatives": {"num": num},
     }
-    with group_of_one() as group:
-        recipe = make_recipe(store, runs, seed=seed, modalities=[], method=method)
-        worker = make_worker(recipe, group, THREADS)
-        triples = worker.store.triples("train")
-        truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
-        parts = list(MemoryTriples(triples, BATCH, group, seed).epoch(0, 0))[:-1]
-        sampler = method_of(recipe).build_sampler(truth)
-        worker.stepper.begin_epoch()
-        numbers = iter(range(1 << 30))
+    recipe = make_recipe(store, runs, seed=seed, modalities=[], method=method)
+    worker = make_worker(recipe, group, THREADS)
+    triples = worker.store.triples("train")
+    truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
+    parts = list(MemoryTriples(triples, BATCH, group, seed).epoch(0, 0))[:-1]
+    sampler = method_of(recipe).build_sampler(truth)
+    worker.stepper.begin_epoch()
+    numbers = iter(range(1 << 30))
 
-        def step() -> None:
-            number = next(numbers)
-            part, moment = parts[number % len(parts)], Moment(seed, 0, number)
-            worker.stepper.step(assemble(sampler.draw(part.positives, part.first, moment), BATCH), moment, 1e-3)
+    def step() -> None:
+        number = next(numbers)
+        part, moment = parts[number % len(parts)], Moment(seed, 0, number)
+        worker.stepper.step(assemble(sampler.draw(part.positives, part.first, moment), BATCH), moment, 1e-3)
 
-        return summarise(time_calls(step, warm=10, num=60))
+    return summarise(time_calls(step, warm=10, num=60))

@@ -21,7 +21,7 @@ from snag_dist.training.step import gather_features
 from snag_dist.training.worker import Worker
 
 BATCH, STEPS, WARM, CALLS = 1024, 60, 8, 20
-ROUNDS = 3
+ROUNDS = 2
 """Each way is measured as often, in turn: what else the machine does comes and goes."""
 
 

@@ -5,6 +5,7 @@ Jobs run in this process and without Ray (see `desk`).
 """
 
 import json
+import os
 import pickle
 import re
 import shlex
@@ -737,7 +738,7 @@ STORES = {
         r"store/coverage\.json:",
         "No space left on device",
         "make room",
-        link("store/coverage.json.partial", "/dev/full"),
+        link(f"store/coverage.json.{os.getpid()}.partial", "/dev/full"),
     ),
 }
 
@@ -783,10 +784,10 @@ RUNS = {
     "disk is full": Case(
         "train",
         NEW,
-        r"runs/new/config\.json:",
+        r"runs/new/driver\.json:",
         "No space left on device",
         "make room",
-        link("runs/new/config.json.partial", "/dev/full"),
+        link(f"runs/new/driver.json.{os.getpid()}.partial", "/dev/full"),
     ),
     "variant with a store of its own": Case(
         "train", f"{NEW} --set variants.b.store=other", r"mine\.toml: variants:", "'b' changes 'store'", "mend it"

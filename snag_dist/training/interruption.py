@@ -49,7 +49,7 @@ def stop_on_signals(path: Path, is_ours: Callable[[], bool] = lambda: True) -> I
             block at once.
 
     Raises:
-        KeyboardInterrupt: a signal came for the second time.
+        KeyboardInterrupt: a signal came for the second time, or for the first and the folder is another driver's.
     """
 
     def remove() -> None:

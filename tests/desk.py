@@ -116,9 +116,7 @@ class Blocks:
             yield from block.to_pylist()
 
 
-def _train_here(
-    recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any], callbacks: Sequence[Any]
-) -> dict[str, Any] | None:
+def _train_here(recipe: Recipe, store: Store, folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any] | None:
     context = WorkerContext(group=Group(), report=lambda metrics: None, triples=settings.get("triples"))
     worker = Worker(recipe, context)
     return worker.train() if settings["split"] is None else worker.evaluate(settings["split"])

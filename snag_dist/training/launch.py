@@ -8,7 +8,7 @@ the run at once. A signal to the driver becomes a checkpoint and the end of the 
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -63,7 +63,6 @@ def launch(
     split: str | None = None,
     *,
     score_test: bool = True,
-    callbacks: Sequence[ray.train.UserCallback] = (),
     within: Claim | None = None,
 ) -> dict[str, Any]:
     """Train a run, or score a split of a trained one, on Ray workers.
@@ -72,7 +71,6 @@ def launch(
         recipe: of the run; Ray is up.
         split: None trains and scores the test split at the end; else only this split is scored.
         score_test: False leaves the test split unread at the end of training, as a search must.
-        callbacks: hear of every evaluation.
         within: the claim of the sweep that the run is a trial of.
 
     Returns:
@@ -110,7 +108,7 @@ def launch(
         folder.write_status(state="running", notice=False, store_fingerprint=store.fingerprint, versions=versions())
     can_stop = nullcontext() if split is not None or claim is None else stop_on_signals(folder.stop, claim.is_held)
     with can_stop, follow(folder.log, num_steps, recipe.name):
-        report = _fit(recipe, store, folder, {**settings, "claim": claim}, callbacks)
+        report = _fit(recipe, store, folder, {**settings, "claim": claim})
     if report is None:
         raise Interrupted(
             f"{folder.path}: stopped as asked after step {folder.read_status()['steps']}, with a checkpoint; the same "
@@ -124,7 +122,6 @@ def _fit(
     store: Store,
     folder: RunFolder,
     settings: dict[str, Any],
-    callbacks: Sequence[ray.train.UserCallback],
 ) -> dict[str, Any] | None:
     cluster, claim = recipe.cluster, settings["claim"]
     num_workers = (cluster.fewest_workers, cluster.most_workers) if cluster.is_elastic else cluster.fewest_workers
@@ -156,7 +153,7 @@ def _fit(
             name="ray",
             storage_path=str(folder.path),
             failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[counter, *callbacks],
+            callbacks=[counter],
         ),
         datasets=datasets or None,
         dataset_config=stream_data_config() if datasets else None,

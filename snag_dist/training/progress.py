@@ -96,8 +96,33 @@ def show_stages() -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def follow(log: Path, num_steps: int, label: str) -> Iterator[None]:
     """Show the progress of a run, as told by its log file, while the block runs."""
+    report = ProgressReport(num_steps, label)
+    last_evaluation = ""
+
+    def show(values: Mapping[str, Any]) -> None:
+        nonlocal last_evaluation
+        if "dev" in values:
+            last_evaluation = f"dev MRR {values['dev']['mrr']:.4f} "
+        report.advance(values["step"], last_evaluation + _describe(values))
+
+    try:
+        with watch(log, show):
+            yield
+    finally:
+        report.close()
+
+
+@contextmanager
+def watch(log: Path, tell: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Hand on every line that comes to a log while the block runs, from another thread; the last before it ends.
+
+    Args:
+        log: of a run, one JSON tree a line.
+        tell: is called with the tree of a line, for one after another.
+    """
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(log, num_steps, label, done), daemon=True)
+    offset = RunFolder(log.parent).whole_log_bytes()
+    thread = threading.Thread(target=_watch, args=(log, offset, tell, done), daemon=True)
     thread.start()
     try:
         yield
@@ -106,10 +131,7 @@ def follow(log: Path, num_steps: int, label: str) -> Iterator[None]:
         thread.join()
 
 
-def _follow(log: Path, num_steps: int, label: str, done: threading.Event) -> None:
-    report = ProgressReport(num_steps, label)
-    offset = RunFolder(log.parent).whole_log_bytes()
-    last_evaluation = ""
+def _watch(log: Path, offset: int, tell: Callable[[Mapping[str, Any]], None], done: threading.Event) -> None:
     while True:
         finished = done.wait(_POLL_SECONDS)
         if log.is_file():
@@ -119,12 +141,8 @@ def _follow(log: Path, num_steps: int, label: str, done: threading.Event) -> Non
                     if not line.endswith("\n"):
                         break
                     offset += len(line.encode())
-                    values = json.loads(line)
-                    if "dev" in values:
-                        last_evaluation = f"dev MRR {values['dev']['mrr']:.4f} "
-                    report.advance(values["step"], last_evaluation + _describe(values))
+                    tell(json.loads(line))
         if finished:
-            report.close()
             return
 
 

@@ -9,7 +9,7 @@ nothing to restore until the experiment's first state is written, and keeps no r
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
 from snag_dist.errors import Interrupted, ResourceError, SnagError, TakenOver, find_user_error
@@ -25,6 +24,7 @@ from snag_dist.training.claim import Claim
 from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import stop_on_signals
 from snag_dist.training.launch import check_resources, launch
+from snag_dist.training.progress import watch
 from snag_dist.training.recipe import ClusterConfig
 from snag_dist.tune.config import Sweep
 from snag_dist.tune.search import METRIC
@@ -169,7 +169,10 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Cl
     trial.begin()
     if not read_trial(trial.folder.path).is_complete and not is_halted(trial.folder):
         try:
-            launch(trial.recipe(), score_test=False, callbacks=[TuneReportCallback()], within=claim)
+            # Not by Ray's TuneReportCallback. It hands what the workers report to the thread that also takes what is
+            # reported here, and where a trial ends just then, the two wait for each other for ever (Ray 2.60).
+            with watch(trial.folder.log, _report):
+                launch(trial.recipe(), score_test=False, within=claim)
         except Exception as error:
             # Before anything is written down of it: the trial is the other command's then.
             _require_or_wait(claim)
@@ -188,6 +191,12 @@ def run_trial(config: dict[str, Any], base: dict[str, Any], runs: str, claim: Cl
     # Nothing was reported by a run that had been trained before it was called.
     record = read_trial(trial.folder.path)
     tune.report({"epoch": record.epochs, METRIC: record.best})
+
+
+def _report(line: Mapping[str, Any]) -> None:
+    """Tell Tune of an evaluation in a trial's log."""
+    if "dev" in line:
+        tune.report({"epoch": line["epoch"], METRIC: line[METRIC]})
 
 
 def _require_or_wait(claim: Claim) -> None:

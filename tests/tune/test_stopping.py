@@ -119,7 +119,6 @@ def test_a_trial_of_a_sweep_that_was_taken_over_waits_for_its_end_and_writes_not
         raise Ended
 
     monkeypatch.setattr(rounds, "launch", die)
-    monkeypatch.setattr(rounds, "TuneReportCallback", object)
     monkeypatch.setattr(rounds.time, "sleep", end)
     with pytest.raises(Ended):
         run_trial(training.config, base_tree(sweep.recipe), str(sweep.trials), claim)

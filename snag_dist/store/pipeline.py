@@ -66,13 +66,18 @@ class Threads:
 
 @contextmanager
 def threads() -> Iterator[Threads]:
-    """Lend threads, as many as this process may use cores; tasks that have not begun are dropped on an error."""
+    """Lend threads, as many as this process may use cores, and wait for every task.
+
+    On an error tasks that have not begun are dropped.
+    """
     num = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(num)
     try:
         yield Threads(pool, num)
-    finally:
+    except BaseException:
         pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def dataset_of_blocks(blocks: Sequence[pa.Table]) -> ray.data.Dataset:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snag_dist.config import Config
 from snag_dist.model.dropout import KeyedDropout, no_dropout
 from snag_dist.model.features import GRAPH, ColumnStatistics, EntityInputs, Projection, ProjectionConfig
-from snag_dist.model.fusion import AttentionFusionConfig, Fused, FusionConfig
+from snag_dist.model.fusion import AttentionFusionConfig, Fused, Fusion, FusionConfig
 from snag_dist.model.noise import Noise, Share
 from snag_dist.random import Moment
 
@@ -73,7 +73,7 @@ class Encoder(nn.Module):
                 for name in self.modalities
             }
         )
-        self.fusion = config.fusion.build(config.width, 1 + len(self.modalities))
+        self.fusion: Fusion = config.fusion.build(config.width, 1 + len(self.modalities))
 
     def forward(self, inputs: EntityInputs, seed: int, moment: Moment | None) -> Fused:
         """Encode entities.
@@ -86,6 +86,18 @@ class Encoder(nn.Module):
         Returns:
             Codes, tokens (graph first, then the modalities by name) and confidence.
         """
+        fused: Fused = self.fusion(*self._tokens(inputs, seed, moment))
+        return fused
+
+    def codes(self, inputs: EntityInputs, seed: int, moment: Moment) -> Tensor:
+        """Encode for training, (N, D): the codes of `forward` but for rounding and for which values are dropped.
+
+        Args:
+            inputs, seed, moment: as of `forward`.
+        """
+        return self.fusion.codes(*self._tokens(inputs, seed, moment))
+
+    def _tokens(self, inputs: EntityInputs, seed: int, moment: Moment | None) -> tuple[Tensor, Tensor, KeyedDropout]:
         rows = self._noised(GRAPH, inputs.rows, inputs.row_statistics, inputs.ids, moment)
         rows = self._drop_rows(rows, inputs.row_statistics, inputs.ids, moment)
         dtype = rows.dtype
@@ -101,7 +113,7 @@ class Encoder(nn.Module):
             tokens.append(token)
             present.append(takes_part)
         dropout = no_dropout(inputs.ids) if moment is None else KeyedDropout(inputs.ids, moment)
-        return self.fusion(torch.stack(tokens, dim=1), torch.stack(present, dim=1), dropout)
+        return torch.stack(tokens, dim=1), torch.stack(present, dim=1), dropout
 
     def _noised(
         self, name: str, features: Tensor, statistics: ColumnStatistics | None, ids: Tensor, moment: Moment | None

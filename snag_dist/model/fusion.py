@@ -35,6 +35,11 @@ class Fusion(nn.Module, ABC):
     def forward(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> Fused:
         """Fuse the present tokens of each entity; the graph token is always present."""
 
+    def codes(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> Tensor:
+        """Return the codes (N, D) alone, where nothing else is asked for."""
+        fused: Fused = self(tokens, present, dropout)
+        return fused.codes
+
     def begin_at(self, bound: float) -> None:
         """Bring initial codes to the size of learned rows, which are uniform in [-bound, bound].
 
@@ -57,10 +62,18 @@ class AttentionFusion(Fusion):
 
     def forward(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> Fused:
         """See `Fusion.forward`."""
-        inputs = torch.tanh(tokens) if self._config.tanh else tokens
-        hidden, attention = self.attention(inputs, present, dropout)
+        hidden, attention = self.attention(self._inputs(tokens), present, dropout)
         codes = hidden[:, 0] if self._config.code == "graph" else _weighted(hidden, _shares(present, hidden.dtype))
         return Fused(codes, hidden, confidence_from_attention(attention.detach(), present))
+
+    def codes(self, tokens: Tensor, present: Tensor, dropout: KeyedDropout) -> Tensor:
+        """See `Fusion.codes`."""
+        if self._config.code == "graph":
+            return self.attention.first(self._inputs(tokens), present, dropout)
+        return super().codes(tokens, present, dropout)
+
+    def _inputs(self, tokens: Tensor) -> Tensor:
+        return torch.tanh(tokens) if self._config.tanh else tokens
 
 
 class GraphFusion(Fusion):

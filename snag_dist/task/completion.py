@@ -176,6 +176,10 @@ class CompletionTask(nn.Module):
         fused: Fused = self.encoder(inputs, self._seed, moment)
         return fused
 
+    def codes(self, inputs: EntityInputs, moment: Moment) -> Tensor:
+        """Codes (N, D) of entities at their owner, in training, where only they are asked for."""
+        return self.encoder.codes(inputs, self._seed, moment)
+
     def queries(self, known: Tensor, relations: Tensor, find_tail: Tensor) -> Tensor:
         """Queries (Q, D) from codes (Q, D) of the given entities and relation ids (Q,)."""
         rows = self.relation_rows(relations, find_tail).to(known.dtype)

@@ -13,7 +13,6 @@ from torch import Tensor
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.choices import CompletionMethod
 from snag_dist.model.features import EntityInputs
-from snag_dist.model.fusion import Fused
 from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
@@ -71,22 +70,23 @@ class DistributedCompletion(DistributedTask):
         """See `DistributedTask.forward`."""
         ids = plan.encode.to(inputs.rows.device)
         entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
-        with self.stopwatch.phase("encode"):
-            fused = self.task.encode(entities, moment)
         for opponent in self._opponents:
-            return self._play(opponent, fused, ids, plan.route, batch, moment)
+            return self._play(opponent, entities, plan.route, batch, moment)
+        with self.stopwatch.phase("encode"):
+            codes = self.task.codes(entities, moment)
         with self.stopwatch.phase("exchange"):
-            arrived = self._exchange.fetch(fused.codes, plan.route)
+            arrived = self._exchange.fetch(codes, plan.route)
         with self.stopwatch.phase("score"):
             return self.task.loss(arrived, batch)
 
     def _play(
-        self, opponent: SecondPlayer, fused: Fused, ids: Tensor, route: Route, batch: CompletionBatch, moment: Moment
+        self, opponent: SecondPlayer, entities: EntityInputs, route: Route, batch: CompletionBatch, moment: Moment
     ) -> LossReport:
         """Both players on the same batch: the model's loss is returned, the generators' kept for their own step."""
         adversary = opponent.adversary
         with self.stopwatch.phase("encode"):
-            fakes = adversary.generators.codes(self.task.encoder.fusion, fused, ids, moment)
+            fused = self.task.encode(entities, moment)
+            fakes = adversary.generators.codes(self.task.encoder.fusion, fused, entities.ids, moment)
         with self.stopwatch.phase("exchange"):
             both = self._exchange.fetch(torch.cat([fused.codes, fakes], dim=1), route)
         with self.stopwatch.phase("score"):

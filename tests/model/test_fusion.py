@@ -67,6 +67,57 @@ def test_completion_code_golden_numbers(heads: int, code: Any, expected: list[fl
     torch.testing.assert_close(codes, torch.tensor([expected]), atol=1e-6, rtol=0)
 
 
+def test_codes_alone_golden_numbers() -> None:
+    # G10, code "graph", by the way that training takes.
+    tokens = torch.tensor([[[0.5, -0.5, 1, 0], [0, 1, 0, -1], [2, 0, 0, 1]]])
+    fusion = AttentionFusionConfig(code="graph").build(WIDTH, 3)
+    assert isinstance(fusion, AttentionFusion)
+    make_identity(fusion.attention)
+    expected = torch.tensor([[0.914096, -1.321103, 1.020904, -0.613897]])
+    torch.testing.assert_close(fusion.codes(tokens, *everything(tokens)), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("feed_forward_width", [0, 6])
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_the_first_token_alone_is_that_of_the_whole_layer(heads: int, feed_forward_width: int) -> None:
+    """In value and every gradient, with absent tokens and biases that are not zero."""
+    torch.manual_seed(0)
+    config = AttentionConfig(num_heads=heads, feed_forward_width=feed_forward_width)
+    layer = ModalityAttention(config, 8).double()
+    tokens = torch.randn(5, 3, 8, dtype=torch.float64, requires_grad=True)
+    present, dropout = everything(tokens)
+    present[1, 1] = present[2, 2] = present[3, 1] = present[3, 2] = False
+    weights = torch.randn(5, 8, dtype=torch.float64)
+    leaves = [tokens, *layer.parameters()]
+    expected = layer(tokens, present, dropout)[0][:, 0]
+    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
+    found = layer.first(tokens, present, dropout)
+    torch.testing.assert_close(found, expected)
+    for got, want in zip(torch.autograd.grad((found * weights).sum(), leaves), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_dropout_of_the_first_token_alone_is_that_of_the_formula() -> None:
+    """The same values dropped in both sublayers, written out one entity at a time."""
+    torch.manual_seed(0)
+    layer = ModalityAttention(AttentionConfig(dropout=0.5), WIDTH).double()
+    tokens, ids = torch.randn(6, 3, WIDTH, dtype=torch.float64), torch.tensor([3, 9, 4, 1, 0, 7])
+    present, dropout = torch.ones(6, 3, dtype=torch.bool), KeyedDropout(ids, Moment(0, 1, 5))
+    found = layer.first(tokens, present, dropout)
+    kept = dropout(torch.ones(6, 2, 3, dtype=torch.float64), 0.5, "first attention")
+    outputs = dropout(torch.ones(6, WIDTH, dtype=torch.float64), 0.5, "first output")
+    assert 0 < int((kept == 0).sum()) < kept.numel()
+    for entity in range(6):
+        query, key, value = layer.query_key_value(tokens[entity]).chunk(3, dim=-1)
+        heads: list[Tensor] = []
+        for head in range(2):
+            own = slice(2 * head, 2 * head + 2)
+            attention = torch.softmax(query[0, own] @ key[:, own].T / 2**0.5, dim=-1)
+            heads.append((attention * kept[entity, head]) @ value[:, own])
+        expected = layer.norm(tokens[entity, 0] + outputs[entity] * layer.output(torch.cat(heads)))
+        torch.testing.assert_close(found[entity], expected)
+
+
 def test_weights_of_adamf_golden_numbers() -> None:
     # The worked example of AdaMF's fusion on the tokens of G10.
     from snag_dist.model.fusion import AttentiveSumFusion, AttentiveSumFusionConfig
@@ -95,6 +146,11 @@ class TestEveryFusion:
         assert fused.codes.shape == (5, WIDTH)
         assert fused.tokens.shape == (5, 3, WIDTH)
         torch.testing.assert_close(fused.confidence.sum(1), torch.ones(5))
+
+    def test_codes_alone_are_those_of_the_whole(self, config: Any) -> None:
+        tokens = torch.randn(5, 3, WIDTH)
+        module = self.build(config)
+        torch.testing.assert_close(module.codes(tokens, *everything(tokens)), module(tokens, *everything(tokens)).codes)
 
     def test_an_absent_token_has_no_say(self, config: Any) -> None:
         tokens = torch.randn(5, 3, WIDTH)

@@ -5,12 +5,13 @@
 Of several right answers of a query, the one of the triple at hand is the target. The others are wrong answers like any
 entity (Lacroix et al.), or left out of both sums (`mask_known`), as filtered ranking leaves them out.
 
-No (Q, E) tensor is made. Forward, every owner goes once over the codes of its rows, block after block, and keeps four
-numbers a query; those merge over blocks and owners. Backward, every block is scored again, and its slope
+Forward, every owner goes once over the codes of its rows, block after block, and keeps four numbers a query; those
+merge over blocks and owners. Backward, the slope of every block
 
     d log Z_q / d s_qe = exp(s_qe - log Z_q)
 
-is formed and used up. So between owners travel the queries, four numbers a query, and the gradient of the queries.
+is formed and used up. Scores are kept for that up to a stated number; blocks beyond it are scored again, so that no
+(Q, E) tensor need be made. Between owners travel the queries, four numbers a query, and the gradient of the queries.
 
 With several owners, each calls `score_all` with the queries of the whole batch and a `combine` that merges statistics
 over owners. All get the same sums and must differentiate the same loss of all queries; then the gradient of an
@@ -20,7 +21,7 @@ Source: Lacroix, Usunier and Obozinski, "Canonical Tensor Decomposition for Know
 the loss; the running maximum is that of Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -33,15 +34,11 @@ from snag_dist.objective.losses import LossReport
 from snag_dist.objective.score_statistics import Excluded, ScoreStatistics
 from snag_dist.shapes import match_shape
 
-# Scores held at once: 2^22 float32 are 16 MiB.
-_TILE_SCORES = 1 << 22
+# Scores made at once: 2^20 float32 are 4 MiB, which a cache holds from one pass to the next.
+_TILE_SCORES = 1 << 20
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Scores (q, n) of queries (q, D) with candidates (n, D)."""
-Encode = Callable[[], Tensor]
-"""Makes the codes (n, D) of a block: the same at every call, with a graph where gradients are enabled."""
-
-
 Combine = Callable[[ScoreStatistics], ScoreStatistics]
 """Merges the statistics of this owner with those of all others: a collective, or nothing where there is one owner."""
 
@@ -73,6 +70,7 @@ def score_all(
     num_entities: int | Tensor,
     combine: Combine = _alone,
     excluded: Excluded | None = None,
+    kept_scores: int = 0,
 ) -> AllScores:
     """Score queries with all entities, whose codes are at hand.
 
@@ -84,6 +82,7 @@ def score_all(
         num_entities: over all owners: E, or (Q,) how many of them are not excluded for each query.
         combine: over the owners.
         excluded: entities of this owner that do not count for some queries.
+        kept_scores: how many scores may stay for the backward pass; the others are made again.
 
     Returns:
         Statistics over all entities, differentiable in queries and code blocks; what `score` itself learns collects
@@ -92,88 +91,114 @@ def score_all(
     Raises:
         ShapeError: shapes do not fit.
     """
-    encoders = [_holding(codes) for codes in code_blocks]
-    return _run(_Plan(encoders, score, answers, num_entities, combine, excluded, held=True), queries, *code_blocks)
-
-
-def score_all_encoding(
-    queries: Tensor,
-    encoders: Sequence[Encode],
-    score: Score,
-    answers: Tensor,
-    num_entities: int | Tensor,
-    combine: Combine = _alone,
-    excluded: Excluded | None = None,
-) -> AllScores:
-    """Score queries with all entities, whose codes are made block by block, forward and once more backward.
-
-    Memory is that of one block with its graph, however many entities there are. On the way back each block is
-    differentiated at once: what its encoder learns collects its gradient directly (`.grad`), as with a reentrant
-    checkpoint. The queries must require a gradient, or nothing is differentiated.
-
-    Args:
-        queries, score, answers, num_entities, combine, excluded: as of `score_all`.
-        encoders: of the blocks of this owner's rows, in order.
-    """
-    return _run(_Plan(list(encoders), score, answers, num_entities, combine, excluded, held=False), queries)
+    match_shape(queries, "queries", -1, -1)
+    match_shape(answers, "answers", len(queries))
+    for number, block in enumerate(code_blocks):
+        match_shape(block, f"code block {number}", -1, queries.shape[1])
+    plan = _Plan(score, answers, num_entities, combine, excluded, kept_scores)
+    results = cast(Any, _AllEntities).apply(plan, queries, *code_blocks)
+    return AllScores(*cast("tuple[Tensor, Tensor, Tensor]", results))
 
 
 @dataclass(frozen=True)
 class _Plan:
-    encoders: list[Encode]
     score: Score
     answers: Tensor
     num_entities: int | Tensor
     combine: Combine
     excluded: Excluded | None
-    held: bool
-
-    def pairs(self, rows: slice, first: int, num: int) -> Excluded | None:
-        return None if self.excluded is None else self.excluded.within(rows, first, first + num)
+    kept_scores: int
 
 
-def _holding(codes: Tensor) -> Encode:
-    return lambda: codes
+@dataclass(frozen=True)
+class _Tile:
+    """Some queries against a block of entities.
 
+    Attributes:
+        rows: the queries.
+        answers: (q,) columns of their right answers, or outside.
+        excluded: pairs within the tile that do not count.
+    """
 
-def _run(plan: _Plan, queries: Tensor, *codes: Tensor) -> AllScores:
-    match_shape(queries, "queries", -1, -1)
-    match_shape(plan.answers, "answers", len(queries))
-    for number, block in enumerate(codes):
-        match_shape(block, f"code block {number}", -1, queries.shape[1])
-    results = cast(Any, _AllEntities).apply(plan, queries, *codes)
-    return AllScores(*cast("tuple[Tensor, Tensor, Tensor]", results))
+    rows: slice
+    answers: Tensor
+    excluded: Excluded | None
+
+    @property
+    def num_queries(self) -> int:
+        return self.rows.stop - self.rows.start
 
 
 class _AllEntities(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, queries: Tensor, *codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        own = _gather_statistics(plan, queries)
+        # Scores are taken of leaves, whose gradients are gathered tile after tile.
+        leaf = queries.detach().requires_grad_()
+        blocks = [block.detach().requires_grad_() for block in codes]
+        tiles = [_cut(plan, len(queries), first, len(block)) for first, block in _with_first(blocks)]
+        kept: dict[tuple[int, int], Tensor] = {}
+        budget = plan.kept_scores if any(ctx.needs_input_grad) else 0
+        own = ScoreStatistics.of_none(len(queries), queries)
+        for number, block in enumerate(blocks):
+            parts: list[ScoreStatistics] = []
+            for place, tile in enumerate(tiles[number]):
+                keep = tile.num_queries * len(block) <= budget
+                with torch.set_grad_enabled(keep):
+                    scores = plan.score(leaf[tile.rows], block)
+                if keep:
+                    kept[number, place] = scores
+                    budget -= scores.numel()
+                parts.append(ScoreStatistics.of_scores(scores.detach(), tile.answers, tile.excluded))
+            own = own.merge(_stack(parts)) if parts else own
         whole = plan.combine(own)
         log_partition = whole.log_partition()
-        ctx.plan = plan
-        ctx.save_for_backward(queries, log_partition, *codes)
+        ctx.plan, ctx.leaf, ctx.blocks, ctx.tiles, ctx.kept = plan, leaf, blocks, tiles, kept
+        ctx.save_for_backward(log_partition)
         return log_partition, whole.true, whole.linear / plan.num_entities
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
-        queries, log_partition, *_ = ctx.saved_tensors
+        (log_partition,) = ctx.saved_tensors
         slope = _Slope(log_partition, grads[0], grads[1], grads[2] / plan.num_entities)
-        leaf = queries.detach().requires_grad_()
-        grad_codes: list[Tensor | None] = []
-        first = 0
-        for encode in plan.encoders:
-            with torch.enable_grad():
-                codes = encode()
-            block = codes.detach().requires_grad_()
-            _differentiate(plan, slope, leaf, block, first)
-            if plan.held:
-                grad_codes.append(block.grad)
-            elif codes.requires_grad and block.grad is not None:
-                torch.autograd.backward(codes, block.grad)
-            first += len(block)
-        return None, leaf.grad if leaf.grad is not None else torch.zeros_like(leaf), *grad_codes
+        leaf: Tensor = ctx.leaf
+        for number, block in enumerate(ctx.blocks):
+            for place, tile in enumerate(ctx.tiles[number]):
+                # Used up; a second pass over a retained graph makes them again.
+                scores = ctx.kept.pop((number, place), None)
+                if scores is None:
+                    with torch.enable_grad():
+                        scores = plan.score(leaf[tile.rows], block)
+                torch.autograd.backward(scores, slope.at(scores.detach(), tile))
+        return None, _take_grad(leaf), *(_take_grad(block) for block in ctx.blocks)
+
+
+def _with_first(blocks: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    first = 0
+    for block in blocks:
+        yield first, block
+        first += len(block)
+
+
+def _cut(plan: _Plan, num_queries: int, first: int, num_codes: int) -> list[_Tile]:
+    # Tiles of all queries with the codes of entities [first, first + num_codes).
+    if not num_codes:
+        return []
+    side = max(1, _TILE_SCORES // num_codes)
+    slices = [slice(row, min(row + side, num_queries)) for row in range(0, num_queries, side)]
+    return [
+        _Tile(
+            rows,
+            plan.answers[rows] - first,
+            None if plan.excluded is None else plan.excluded.within(rows, first, first + num_codes),
+        )
+        for rows in slices
+    ]
+
+
+def _take_grad(leaf: Tensor) -> Tensor:
+    grad, leaf.grad = leaf.grad, None
+    return torch.zeros_like(leaf) if grad is None else grad
 
 
 @dataclass(frozen=True)
@@ -185,44 +210,17 @@ class _Slope:
     of_true: Tensor
     of_each: Tensor
 
-    def at(self, scores: Tensor, answers: Tensor, rows: slice, excluded: Excluded | None) -> Tensor:
-        """Slope (q, n) of scores (q, n) of queries `rows`; `answers` (q,) are columns, or outside."""
+    def at(self, scores: Tensor, tile: _Tile) -> Tensor:
+        """Slope (q, n) of the scores (q, n) of a tile."""
+        rows, answers = tile.rows, tile.answers
         wide = scores.to(self.log_partition.dtype)
         slope = torch.exp(wide - self.log_partition[rows, None]).mul_(self.of_log_partition[rows, None])
         slope += self.of_each[rows, None]
-        if excluded is not None:
-            slope[excluded.query, excluded.entity] = 0.0
+        if tile.excluded is not None:
+            slope[tile.excluded.query, tile.excluded.entity] = 0.0
         here = ((answers >= 0) & (answers < scores.shape[1])).nonzero().squeeze(1)
         slope[here, answers[here]] += self.of_true[rows][here]
         return slope.to(scores.dtype)
-
-
-def _gather_statistics(plan: _Plan, queries: Tensor) -> ScoreStatistics:
-    total = ScoreStatistics.of_none(len(queries), queries)
-    first = 0
-    for encode in plan.encoders:
-        codes = encode()
-        if len(codes) and len(queries):
-            tiles = [
-                ScoreStatistics.of_scores(
-                    plan.score(queries[rows], codes), plan.answers[rows] - first, plan.pairs(rows, first, len(codes))
-                )
-                for rows in _tiles(len(queries), len(codes))
-            ]
-            total = total.merge(_stack(tiles))
-        first += len(codes)
-    return total
-
-
-def _differentiate(plan: _Plan, slope: _Slope, queries: Tensor, codes: Tensor, first: int) -> None:
-    # Adds to the gradient of the leaves `queries` and `codes`, tile after tile.
-    if not len(codes):
-        return
-    for rows in _tiles(len(queries), len(codes)):
-        with torch.enable_grad():
-            scores = plan.score(queries[rows], codes)
-        excluded = plan.pairs(rows, first, len(codes))
-        torch.autograd.backward(scores, slope.at(scores.detach(), plan.answers[rows] - first, rows, excluded))
 
 
 def _stack(tiles: list[ScoreStatistics]) -> ScoreStatistics:
@@ -232,11 +230,6 @@ def _stack(tiles: list[ScoreStatistics]) -> ScoreStatistics:
         torch.cat([tile.true for tile in tiles]),
         torch.cat([tile.linear for tile in tiles]),
     )
-
-
-def _tiles(num_queries: int, num_codes: int) -> list[slice]:
-    side = max(1, _TILE_SCORES // num_codes)
-    return [slice(row, min(row + side, num_queries)) for row in range(0, num_queries, side)]
 
 
 class AllEntitiesLoss(nn.Module):
@@ -271,7 +264,11 @@ class AllEntitiesConfig(Config):
     sides: Literal["both", "bernoulli"] = "both"
     """Ask for the tail and the head of every triple (two queries), or for one of them, chosen by the Bernoulli rule."""
     block: int = Field(default=256, ge=1)
-    """Rows encoded and scored at a time; memory holds the encoder's inner values of one block."""
+    """Rows encoded and scored at a time; memory holds the encoder's inner values of one block, and what follows."""
+    kept_rows: int = Field(default=16_384, ge=0)
+    """Rows of a worker whose inner values stay for the backward pass; those of the others are made again."""
+    kept_scores: int = Field(default=1 << 25, ge=0)
+    """Scores of a worker that stay for the backward pass (2^25 are 134 MB); the others are made again."""
     candidates: Literal["fresh", "cached"] = "fresh"
     """Encode every entity in every step; or keep codes as constants for some steps, where only the heads and tails of
     the batch are encoded, and only they learn."""

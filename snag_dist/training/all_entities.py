@@ -3,9 +3,9 @@
     own rows -> codes, block by block -> queries of the batch -> to all owners -> scores, four numbers a query -> loss
 
 Codes of the owned rows are held for the step (as wide as the rows themselves); what the encoder keeps for its backward
-pass is not: it encodes each block once more on the way back (a checkpoint without reentry, so that every parameter
-collects its gradient once, as DeepSpeed's hooks want it). Noise and dropout are keyed by entity, so a block encoded
-again is the same.
+pass is held for a stated number of rows. Beyond them it encodes each block once more on the way back (a checkpoint
+without reentry, so that every parameter collects its gradient once, as DeepSpeed's hooks want it). Noise and dropout
+are keyed by entity, so a block encoded again is the same.
 """
 
 from collections.abc import Mapping
@@ -57,14 +57,20 @@ class OwnCodes:
         task: with the encoder.
         table: of the rows.
         features: of these rows, by modality.
-        block: rows encoded at a time.
+        config: how many rows are encoded at a time, and of how many the inner values stay.
     """
 
-    def __init__(self, task: CompletionTask, table: EntityTable, features: Mapping[str, FeatureRows], block: int):
-        self._encode = task.encode
+    def __init__(
+        self,
+        task: CompletionTask,
+        table: EntityTable,
+        features: Mapping[str, FeatureRows],
+        config: AllEntitiesConfig,
+    ):
+        self._encode = task.codes
         self.table = table
         self._features = features
-        self._block = block
+        self._config = config
 
     @property
     def rows(self) -> Tensor:
@@ -75,18 +81,20 @@ class OwnCodes:
         """Encode all rows (E_local, D) in blocks, at least one: (n, D) each, differentiable where gradients are on."""
         codes: list[Tensor] = []
         first = self.table.first_row
-        for block in rows.split(self._block):
-            made = checkpoint(
-                self._encode_block, first, block, statistics, moment, use_reentrant=False, preserve_rng_state=False
-            )
-            codes.append(cast(Tensor, made))
+        for block in rows.split(self._config.block):
+            place = (first, block, statistics, moment)
             first += len(block)
+            if first - self.table.first_row <= self._config.kept_rows:
+                codes.append(self._encode_block(*place))
+            else:
+                made = checkpoint(self._encode_block, *place, use_reentrant=False, preserve_rng_state=False)
+                codes.append(cast(Tensor, made))
         return codes
 
     def _encode_block(self, first: int, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Tensor:
         ids = torch.arange(first, first + len(rows))
         vectors, present = gather_features(ids, self._features, rows.device)
-        return self._encode(EntityInputs(ids.to(rows.device), rows, vectors, present, statistics), moment).codes
+        return self._encode(EntityInputs(ids.to(rows.device), rows, vectors, present, statistics), moment)
 
 
 class CachedCodes:
@@ -136,11 +144,11 @@ class DistributedAllEntities(DistributedTask):
     ):
         super().__init__(stopwatch)
         self.task = task
-        self._block = config.block
+        self._config = config
         self._partition = partition
         self._group = group
         self._exchange = Exchange(group, partition)
-        self.own = OwnCodes(task, table, features, config.block)
+        self.own = OwnCodes(task, table, features, config)
         self._cache = CachedCodes(self.own, config.refresh_every) if config.candidates == "cached" else None
 
     def forget_cache(self) -> None:
@@ -188,6 +196,7 @@ class DistributedAllEntities(DistributedTask):
                 plan.num_candidates,
                 plan.gathering.combine,
                 plan.excluded,
+                self._config.kept_scores,
             )
             return self.task.loss_over_all(plan.gathering.take_own(scores), codes, batch)
 
@@ -199,6 +208,6 @@ class DistributedAllEntities(DistributedTask):
             blocks = self.own.make(inputs.rows, inputs.row_statistics, moment)
             return torch.cat(blocks).index_select(0, places), blocks
         entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
-        asked = self.task.encode(entities, moment).codes
+        asked = self.task.codes(entities, moment)
         cached = self._cache.at(inputs.row_statistics, moment, asked.dtype)
-        return asked, list(cached.index_copy(0, places, asked).split(self._block))
+        return asked, list(cached.index_copy(0, places, asked).split(self._config.block))

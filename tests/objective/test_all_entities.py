@@ -1,4 +1,4 @@
-"""The all-entity loss against torch's own cross-entropy: one owner, several owners, codes at hand or made again."""
+"""The all-entity loss against torch's own cross-entropy: one owner, several owners, scores kept or made again."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from snag_dist.errors import ShapeError
@@ -17,7 +17,6 @@ from snag_dist.objective.all_entities import (
     AllEntitiesConfig,
     AllScores,
     score_all,
-    score_all_encoding,
 )
 from snag_dist.objective.score_statistics import Excluded, ScoreStatistics
 
@@ -147,32 +146,43 @@ def test_several_owners_equal_cross_entropy(bounds: tuple[int, ...]) -> None:
     torch.testing.assert_close(torch.cat(grad_codes), wanted[1])
 
 
-def test_blocks_encoded_again_equal_codes_at_hand() -> None:
-    queries, inputs = draw(NUM_QUERIES, 0), draw(NUM_ENTITIES, 1)
-    encoder = nn.Linear(WIDTH, WIDTH).double()
+@pytest.mark.parametrize("name", SCORES)
+def test_kept_scores_change_nothing(name: str) -> None:
+    """Tiles are kept in turn as the number allows, and scored again beyond it, all to the bit."""
     calls: list[bool] = []
 
-    def make(part: Tensor) -> Callable[[], Tensor]:
-        def encode() -> Tensor:
-            calls.append(torch.is_grad_enabled())
-            return torch.tanh(encoder(part))
+    def score(queries: Tensor, codes: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return SCORES[name](queries, codes)
 
-        return encode
+    def run(kept: int) -> tuple[Tensor, ...]:
+        queries, codes = draw(NUM_QUERIES, 0), draw(NUM_ENTITIES, 1)
+        scores = score_all(queries, codes.split(10), score, ANSWERS, NUM_ENTITIES, kept_scores=kept)
+        loss = loss_of(scores, 0.1)
+        return loss, *torch.autograd.grad(loss, (queries, codes))
 
-    expected = plain_loss(SCORES["rotate"](queries, torch.tanh(encoder(inputs))))
-    leaves = (queries, inputs, *encoder.parameters())
-    wanted = torch.autograd.grad(expected, leaves)
-    # Blocks are leaves of their own, as rows of a table are.
-    parts = [part.detach().requires_grad_() for part in inputs.split(10)]
-    scores = score_all_encoding(queries, [make(part) for part in parts], SCORES["rotate"], ANSWERS, NUM_ENTITIES)
-    found = loss_of(scores)
-    found.backward()
-    torch.testing.assert_close(found, expected)
-    got = (queries.grad, torch.cat([part.grad for part in parts]), *(weight.grad for weight in encoder.parameters()))
-    for have, want in zip(got, wanted, strict=True):
-        torch.testing.assert_close(have, want)
-    # Without a graph on the way there, with one on the way back.
-    assert calls == [False] * 3 + [True] * 3
+    wanted = run(0)
+    # Nine queries with 10, 10 and 3 entities, four or all of them at a time: 7 tiles, scored twice.
+    assert calls == [False] * 7 + [True] * 7
+    # 40 + 40 + 10 scores of the first block and 40 of the second; of its other tiles 10 fit still.
+    for kept, num_kept in ((40, 1), (150, 5), (NUM_QUERIES * NUM_ENTITIES, 7)):
+        calls.clear()
+        for got, want in zip(run(kept), wanted, strict=True):
+            assert torch.equal(got, want)
+        assert len(calls) == 7 + 7 - num_kept
+        assert sum(calls) == 7
+
+
+def test_without_gradients_no_score_is_kept() -> None:
+    calls: list[bool] = []
+
+    def score(queries: Tensor, codes: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return SCORES["complex"](queries, codes)
+
+    queries, codes = draw(NUM_QUERIES, 0).detach(), draw(NUM_ENTITIES, 1).detach()
+    score_all(queries, codes.split(10), score, ANSWERS, NUM_ENTITIES, kept_scores=1000)
+    assert not any(calls)
 
 
 def test_large_scores_do_not_overflow() -> None:

@@ -67,7 +67,7 @@ class Place:
         """Codes of all entities at once."""
         ids = torch.arange(NUM_ENTITIES)
         vectors, present = gather_features(ids, self.features, rows.device)
-        return self.task.encode(EntityInputs(ids, rows, vectors, present, self.statistics), moment).codes
+        return self.task.codes(EntityInputs(ids, rows, vectors, present, self.statistics), moment)
 
     def plain_loss(self, codes: Tensor, candidates: Tensor, loss: AllEntitiesConfig) -> Tensor:
         """The same by full logits (Q, E), a mask and cross-entropy, with N3 where the task has it."""
@@ -116,11 +116,17 @@ def make(loss: AllEntitiesConfig, **method: Any) -> Place:
 COMPLEX_N3 = {"scorer": ComplExConfig(), "reciprocal": True, "penalty": CubePenaltyConfig(weight=0.1)}
 
 
-@pytest.mark.parametrize("block", [7, 256])
+# Nothing kept for the way back, some of it, everything.
+BLOCKS = ({"block": 7, "kept_rows": 0, "kept_scores": 0}, {"block": 7, "kept_rows": 20, "kept_scores": 500}, {})
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids=["anew", "mixed", "kept"])
 @pytest.mark.parametrize("mask_known", [False, True])
 @pytest.mark.parametrize("method", [{}, COMPLEX_N3], ids=["rotate", "complex"])
-def test_fresh_candidates_equal_the_full_logits(method: dict[str, Any], mask_known: bool, block: int) -> None:
-    loss = AllEntitiesConfig(block=block, mask_known=mask_known, label_smoothing=0.1)
+def test_fresh_candidates_equal_the_full_logits(
+    method: dict[str, Any], mask_known: bool, blocks: dict[str, Any]
+) -> None:
+    loss = AllEntitiesConfig(mask_known=mask_known, label_smoothing=0.1, **blocks)
     place = make(loss, **method)
     rows = place.table.rows.clone().requires_grad_()
     codes = place.encode(rows, MOMENT)
@@ -173,17 +179,45 @@ def test_cached_codes_are_made_anew_after_some_steps_and_with_an_epoch() -> None
     torch.testing.assert_close(place.step(Moment(1, 1, 9))[0], moved.step(Moment(1, 1, 9))[0])
 
 
-def test_no_more_than_a_block_is_encoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make(AllEntitiesConfig(block=6))
+@pytest.mark.parametrize(("kept_rows", "num_encoded"), [(0, 80), (13, 68), (1000, 40)])
+def test_no_more_than_a_block_is_encoded_at_a_time(
+    kept_rows: int, num_encoded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make(AllEntitiesConfig(block=6, kept_rows=kept_rows))
     sizes: list[int] = []
-    forward = place.task.encoder.forward
+    encode = place.task.encoder.codes
 
-    def counted(inputs: EntityInputs, seed: int, moment: Moment | None) -> Any:
+    def counted(inputs: EntityInputs, seed: int, moment: Moment) -> Tensor:
         sizes.append(len(inputs.ids))
-        return forward(inputs, seed, moment)
+        return encode(inputs, seed, moment)
 
-    monkeypatch.setattr(place.task.encoder, "forward", counted)
+    monkeypatch.setattr(place.task.encoder, "codes", counted)
     place.step(MOMENT)
-    # There and back.
+    # There and back, but for whole blocks that are kept.
     assert max(sizes) == 6
-    assert sum(sizes) == 2 * NUM_ENTITIES
+    assert sum(sizes) == num_encoded
+
+
+def test_memory_is_that_of_a_block_and_what_is_kept() -> None:
+    """Bytes that autograd keeps for the backward pass, of the encoder's inner values and of scores."""
+
+    def kept_bytes(**settings: Any) -> int:
+        place = make(AllEntitiesConfig(block=6, **settings))
+        total = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        plan = place.module.plan(place.batch, MOMENT)
+        rows = place.table.lookup(plan.rows)
+        features, present = gather_features(plan.encode, place.features, rows.device)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            place.module(plan, StepInputs(rows, features, present, place.statistics), place.batch, MOMENT)
+        return total
+
+    nothing, whole = kept_bytes(kept_rows=0, kept_scores=0), kept_bytes(kept_rows=1000, kept_scores=0)
+    two_blocks = kept_bytes(kept_rows=12, kept_scores=0)
+    # Of 40 rows in blocks of 6, twelve.
+    assert two_blocks - nothing == pytest.approx((whole - nothing) * 12 / 40, rel=0.1)

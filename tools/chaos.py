@@ -27,7 +27,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 
-from run import describe_machine, write_record
+from records import describe_machine, write_record
 
 from snag_dist.console import USER_ERROR
 from snag_dist.training.run_folder import RunFolder

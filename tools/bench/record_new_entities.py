@@ -5,9 +5,7 @@ entities: the same queries and candidates, codes from modalities alone on the on
 Writes tools/bench/results/NAME.json.
 """
 
-import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +16,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run import RESULTS, describe_machine
+from records import describe_machine, save_record, today
 
 from snag_dist.config import validate
 from snag_dist.evaluation.report import read_report
@@ -95,16 +93,14 @@ def main(
     pairs = list(zip(map(RunFolder, held), map(RunFolder, full), strict=True))
     record = {
         "name": name,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "command": command,
         "machine": {key: value for key, value in describe_machine().items() if key != "load_at_start"},
         "versions": pairs[0][0].read_status()["versions"],
         "notes": note or [],
         "runs": {one.path.name: describe(one, other) for one, other in pairs},
     }
-    text = json.dumps(record, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
-    print(text)
+    print(save_record(record))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ ranks beside protocol, choices, wall time and versions.
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run import RESULTS, describe_machine
+from records import describe_machine, save_record, today
 
 from snag_dist.evaluation.alignment_report import AlignmentReport, AnyReport, read_any_report
 from snag_dist.evaluation.report import MetricsRecord
@@ -78,14 +77,13 @@ def main(
     """Write a result from run folders."""
     record = {
         "name": name,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "command": command,
         "machine": describe_machine(),
         "notes": note or [],
         "runs": {run.name: describe(RunFolder(run.absolute())) for run in runs},
     }
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    save_record(record)
     for run, figures in record["runs"].items():
         print(run, json.dumps(figures["test"])[:200], f"{figures['training_minutes']} min")
 

@@ -6,7 +6,6 @@ off on test, what the report says of them, and the pace.
 
 import json
 import sys
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run import RESULTS, describe_machine
+from records import describe_machine, save_record, today
 
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.tune.config import Sweep, load_sweep
@@ -84,14 +83,14 @@ def main(
     [first, *_] = outcome.trials
     record = {
         "name": name,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "command": command,
         "machine": {key: value for key, value in describe_machine().items() if key != "load_at_start"},
         "versions": RunFolder(sweep.trials / first.name).read_status()["versions"],
         "notes": note or [],
         **describe(sweep, outcome),
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    save_record(record)
     print(json.dumps(record["pace"] | {"said": record["said"]}, indent=2))
 
 

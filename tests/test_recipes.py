@@ -59,6 +59,10 @@ BAD = {
         ["method.kind=snag_alignment", "evaluate.precision=float64", "evaluate.first_pass=float32"],
         r"evaluate\.first_pass: expected 'exact' with a method of alignment, .*got 'float32'; leave it out",
     ),
+    "a limit of time beside a second stage": (
+        ["method.kind=snag_alignment", "iterative={}", "train.max_minutes=20"],
+        r"train\.max_minutes: expected none beside `iterative`, whose stage .*got 20; leave one of them out",
+    ),
     "variant of shared data": (['variants={a={"ingest.seed"=1}}'], r"variant 'a' changes 'ingest\.seed', which all"),
 }
 

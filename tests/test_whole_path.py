@@ -55,7 +55,7 @@ def test_a_run_leaves_everything_behind(world: Path) -> None:
     assert report["protocol"]["filtered_by"] == ["train", "valid", "test"]
     assert "dev" in report["protocol"]["selection"]
     status = folder.read_status()
-    assert status["state"] == "finished"
+    assert (status["state"], status["ended_by"]) == ("finished", "epochs")
     lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert steps[-1]["loss"] < steps[0]["loss"]

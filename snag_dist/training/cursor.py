@@ -1,7 +1,7 @@
 """How far a run is, and how far it was when a checkpoint was taken."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from snag_dist.training.checkpoint_files import is_name, name_of_step, read_pointer
@@ -20,6 +20,8 @@ class Cursor:
         evaluations_since_best: for early stopping.
         stage: number of the stage under way.
         stage_start: complete epochs when it began.
+        seconds: that the run has had so far, by the first worker's clock; two runs that are the same differ in it.
+        is_over: the time of the run was over at the last evaluation.
     """
 
     epoch: int = 0
@@ -30,6 +32,8 @@ class Cursor:
     evaluations_since_best: int = 0
     stage: int = 0
     stage_start: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    is_over: bool = False
 
     @property
     def stage_epochs(self) -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Loop:
         boundary: what the workers agree on between two steps.
         report: tells the cluster's controller, a barrier; once per evaluation.
         interrupted: whether the run was asked to stop, and did, before its end.
+        is_over: whether the time of the run is over (`max_minutes`); the same on all workers.
     """
 
     config: TrainConfig
@@ -38,11 +39,12 @@ class Loop:
     boundary: Boundary
     report: Callable[[dict[str, Any]], None]
     interrupted: bool = field(default=False, init=False)
+    is_over: bool = field(default=False, init=False)
 
     def run(self) -> Cursor:
         """Train to the end, or on from the latest checkpoint; return where the run ended or stopped. A collective."""
         cursor = self.checkpoints.load("LATEST", self.stepper, self.assignment) or Cursor()
-        self.boundary.saved(cursor.step)
+        self.boundary.go_on_from(cursor.step, cursor.seconds)
         while True:
             stage = self.assignment.stages[cursor.stage]
             cursor = self._run_stage(stage, cursor)
@@ -53,11 +55,12 @@ class Loop:
             cursor = cursor.next_stage()
 
     def _run_stage(self, stage: Stage, cursor: Cursor) -> Cursor:
-        while cursor.stage_epochs < stage.epochs and cursor.evaluations_since_best < self.config.patience:
+        while why_ended(cursor, stage.epochs, self.config) is None:
             cursor = self._run_epoch(stage, cursor)
             if self.interrupted:
                 break
-            if cursor.stage_epochs % self.config.evaluate_every == 0 or cursor.stage_epochs == stage.epochs:
+            is_last = self.is_over or cursor.stage_epochs == stage.epochs
+            if is_last or cursor.stage_epochs % self.config.evaluate_every == 0:
                 cursor = self._select(stage, cursor)
         return cursor
 
@@ -71,7 +74,7 @@ class Loop:
         batches = prefetch(self.assignment.batches(cursor))
         lr = 0.0
         following = self._draw(batches)
-        while following is not None and not self.interrupted:
+        while following is not None and not self.interrupted and not self.is_over:
             drawn, moment = following
             following = self._draw(batches)
             lr = self._learning_rate(stage, cursor)
@@ -86,7 +89,7 @@ class Loop:
             self._pause(cursor, result)
         if interval.results:
             self._log(cursor, interval, lr)
-        if self.interrupted:
+        if self.interrupted or following is not None:
             return cursor
         return replace(cursor, epoch=cursor.epoch + 1, epoch_step=0)
 
@@ -103,9 +106,10 @@ class Loop:
             self._save(cursor, best=False)
         if decision.urgent:
             self.checkpoints.settle()
-        self.interrupted = decision.stop
+        self.interrupted, self.is_over = decision.stop, decision.over
 
     def _save(self, cursor: Cursor, *, best: bool) -> None:
+        cursor = replace(cursor, seconds=self.boundary.seconds())
         self.checkpoints.save(cursor, self.stepper, self.assignment, best=best)
         self.boundary.saved(cursor.step)
         self.assignment.after_save()
@@ -136,6 +140,8 @@ class Loop:
             cursor = replace(cursor, best_mrr=mrr, best_step=cursor.step, evaluations_since_best=0)
         else:
             cursor = replace(cursor, evaluations_since_best=cursor.evaluations_since_best + 1)
+        # An evaluation may take long: the time may be over after it.
+        cursor = replace(cursor, is_over=self.is_over or self.boundary.is_over())
         is_best = cursor.best_step == cursor.step
         self._save(cursor, best=is_best)
         record = {
@@ -147,6 +153,15 @@ class Loop:
         self.telemetry.log(cursor.step, cursor.epoch, record)
         self.report({"epoch": cursor.epoch, "step": cursor.step, "dev_mrr": mrr, "best_dev_mrr": cursor.best_mrr})
         return cursor
+
+
+def why_ended(cursor: Cursor, epochs: int, config: TrainConfig) -> Literal["epochs", "patience", "max_minutes"] | None:
+    """The field of `train` that ends a stage of so many epochs at a cursor; None where it goes on."""
+    if cursor.stage_epochs >= epochs:
+        return "epochs"
+    if cursor.evaluations_since_best >= config.patience:
+        return "patience"
+    return "max_minutes" if cursor.is_over else None
 
 
 class _Interval:

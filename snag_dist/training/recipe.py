@@ -33,7 +33,12 @@ class TrainConfig(Config):
     """How long and how fast to learn."""
 
     epochs: int = Field(default=50, ge=1)
-    """Passes over the training triples, at most; early stopping may end sooner."""
+    """Passes over the training triples, at most; early stopping or `max_minutes` may end sooner."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Minutes of steps and dev evaluations, by the first worker's clock, after which the run ends with the step it is
+    in, as if that were the last: dev is evaluated once more, and the best checkpoint scored. They count on where a run
+    goes on; starts of workers are not in them. Where it ends depends on the machine, and a schedule goes by `epochs`:
+    `cosine` does not come down to zero unless they are chosen for it. Unset does not limit. Not with `iterative`."""
     batch_size: int = Field(default=1024, ge=1)
     """Triples in the global batch, over all workers."""
     lr: float = Field(default=1e-3, gt=0)
@@ -237,6 +242,11 @@ class Recipe(Config):
     def _check_task(self) -> Self:
         if self.iterative is not None and self.task == "completion":
             raise ValueError(f"iterative: expected a method of alignment, got {self.method.kind!r}")
+        if self.iterative is not None and self.train.max_minutes is not None:
+            raise ValueError(
+                f"train.max_minutes: expected none beside `iterative`, whose stage would have no time of its own, got "
+                f"{self.train.max_minutes:g}; leave one of them out"
+            )
         if self.evaluate.first_pass != "exact" and self.task == "alignment":
             raise ValueError(
                 f"evaluate.first_pass: expected 'exact' with a method of alignment, which ranks in one pass, "

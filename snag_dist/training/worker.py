@@ -27,7 +27,7 @@ from snag_dist.training.boundary import Boundary, Notices
 from snag_dist.training.checkpoint import Checkpoints, best_of
 from snag_dist.training.completion import CompletionAssignment
 from snag_dist.training.graph import open_graph
-from snag_dist.training.loop import Loop
+from snag_dist.training.loop import Loop, why_ended
 from snag_dist.training.recipe import NEW, Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import Stepper
@@ -194,10 +194,10 @@ class Worker:
         notices = self._context.notices
         if notices.preempted is not None:
             notices = replace(notices, preempted=self._hear_preemption)
-        boundary = Boundary(self.recipe.train.checkpoint, self._group.rank, notices)
-        loop = Loop(
-            self.recipe.train, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report
-        )
+        config = self.recipe.train
+        max_seconds = None if config.max_minutes is None else 60.0 * config.max_minutes
+        boundary = Boundary(config.checkpoint, self._group, notices, max_seconds=max_seconds)
+        loop = Loop(config, assignment, self.stepper, self.checkpoints, telemetry, boundary, self._context.report)
         self._note_start()
         try:
             end = loop.run()
@@ -208,9 +208,15 @@ class Worker:
             if self._group.rank == 0:
                 self._folder.write_status(state="interrupted", epochs=end.epoch, steps=end.step)
             return None
+        told = {
+            "epochs": end.epoch,
+            "steps": end.step,
+            "best_step": end.best_step,
+            "ended_by": why_ended(end, assignment.stages[-1].epochs, config),
+        }
         if not score_test:
             if self._group.rank == 0:
-                self._folder.write_status(state="trained", epochs=end.epoch, steps=end.step, best_step=end.best_step)
+                self._folder.write_status(state="trained", **told)
             return {"epoch": end.epoch, "step": end.step, "best_dev_mrr": end.best_mrr}
         for stage in assignment.stages[:-1]:
             self._score(best_of(stage.name), "test", stage)
@@ -219,7 +225,7 @@ class Worker:
             self._score("BEST", NEW, assignment.stages[-1])
         self._require_claim()
         if self._group.rank == 0:
-            self._folder.write_status(state="finished", epochs=end.epoch, steps=end.step, best_step=end.best_step)
+            self._folder.write_status(state="finished", **told)
         return report
 
     def evaluate(self, split: str) -> dict[str, Any]:

@@ -78,7 +78,15 @@ class RandomGraph(Assignment):
 class SmallRun:
     """A worker's part of a run in a folder; made anew, it is what starts after an interruption."""
 
-    def __init__(self, folder: Path, group: Group, notices: Notices | None = None, **train: Any):
+    def __init__(
+        self,
+        folder: Path,
+        group: Group,
+        notices: Notices | None = None,
+        *,
+        max_seconds: float | None = None,
+        **train: Any,
+    ):
         self.folder = RunFolder(folder)
         self.rank = group.rank
         self.assignment = RandomGraph(group)
@@ -103,7 +111,7 @@ class SmallRun:
             self.stepper,
             self.checkpoints,
             Telemetry(self.folder, group, RECIPE),
-            Boundary(self.config.checkpoint, group.rank, notices or Notices()),
+            Boundary(self.config.checkpoint, group, notices or Notices(), max_seconds=max_seconds),
             lambda _metrics: None,
         )
 

@@ -129,11 +129,13 @@ def test_a_node_that_will_be_taken_back(undisturbed: SmallRun, group: Group, tmp
 def test_a_clock_of_another_worker_does_not_count() -> None:
     config = CheckpointConfig(every_seconds=1e-6)
     first, second = (
-        Boundary(config, rank, Notices(lambda: True, lambda: True)).votes(in_flight=False, is_writing=rank == 1)
+        Boundary(config, Group(rank, 2), Notices(lambda: True, lambda: True), max_seconds=1e-9).votes(
+            in_flight=False, is_writing=rank == 1
+        )
         for rank in (0, 1)
     )
-    assert tuple(first) == (1.0, 1.0, 1.0, 0.0, 0.0)
-    assert tuple(second) == (0.0, 0.0, 0.0, 1.0, 0.0)
+    assert tuple(first) == (1.0, 1.0, 1.0, 0.0, 0.0, 1.0)
+    assert tuple(second) == (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 def stop_and_go_on(group: Group, folder: Path) -> tuple[list[str], bool, str | None]:

@@ -44,7 +44,7 @@ def recipe_at(place: Place, name: str, *changes: str) -> Recipe:
 
 
 def train(recipe: Recipe, *, score_test: bool = True) -> None:
-    """Train one run to its end, unless it is there already."""
+    """Train one run to its end, unless it is there already; one whose test split is not read ends as `trained`."""
     connect(recipe.cluster)
     if not is_finished(recipe):
         launch(recipe, score_test=score_test)
@@ -63,6 +63,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         "curve": curve(lines),
         "epochs": status["epochs"],
         "steps": status["steps"],
+        "ended_by": status["ended_by"],
         "chosen_epoch": best,
         "best_dev_mrr": round(max(line["dev"]["mrr"] for line in lines if "dev" in line), 4),
         "triples_per_second": spread([line["triples_per_second"] for line in steps]),
@@ -83,7 +84,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-TOLD = ("epochs", "batch_size", "lr", "schedule", "residency", "evaluate_every", "patience", "engine")
+TOLD = ("epochs", "max_minutes", "batch_size", "lr", "schedule", "residency", "evaluate_every", "patience", "engine")
 """Fields of `train` that a record repeats."""
 
 

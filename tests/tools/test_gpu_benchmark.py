@@ -25,6 +25,7 @@ SMALL = gpu.Sizes(
     ranked_triples=20,
     warm=1,
     calls=3,
+    rankings=2,
 )
 
 
@@ -33,6 +34,10 @@ def test_every_part_runs(group: Group) -> None:
     figures = gpu.measure_on(torch.device("cpu"), SMALL, seed=0)
     assert set(figures["kernels"]) == {"float32", "bfloat16"}
     assert figures["kernels"]["float32"]["ratio_to_eager"] > 0
+    assert figures["kernels"]["float32"]["ours"]["calls"] == 3
+    # What is not known says why.
+    assert figures["kernels"]["float32"]["share_of_roofline"] == "not known: no GPU"
+    assert set(figures["seconds_by_part"]) == {"kernels", "steps", "table", "ranking"}
     assert set(figures["steps"]) == {"B=32", "B=64"}
     for step in figures["steps"].values():
         assert step["triples_a_second"] > 0

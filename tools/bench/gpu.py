@@ -2,11 +2,15 @@
 
 Needs no store and no network: random triples and vectors. `tools/bench/gpu.sh` runs it. The share of the roofline is of
 the card's float32 units outside its matrix units, which the modulus cannot use: multiprocessors x 128 lanes x 2
-operations x clock. Operations are counted by the formula, what the backward pass computes again included.
+operations x clock. Operations are counted by the formula, what the backward pass computes again included. Times are
+medians with the quartiles around them; what one part takes in all stands in `seconds_by_part`.
 """
 
 import os
+import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from workbench import both_ways, eager_modulus
+from workbench import both_ways, eager_modulus, summarise, time_calls
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
@@ -67,6 +71,7 @@ class Sizes:
     ranked_triples: int = 2000
     warm: int = 5
     calls: int = 20
+    rankings: int = 5
 
 
 def measure(_store: Path, seed: int) -> dict[str, Any]:
@@ -89,16 +94,23 @@ def measure_on(device: torch.device, sizes: Sizes, seed: int) -> dict[str, Any]:
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
         group = Group(0, 1, device)
-        figures = {
-            "device": _describe(device),
-            "kernels": _kernels(device, sizes, seed),
-            "steps": {f"B={batch}": _steps(group, sizes, batch, seed) for batch in sizes.batches},
-            "table": {f"{rows} rows": _table(group, sizes, rows, seed) for rows in sizes.table_rows},
-            "ranking": _ranking(group, sizes, seed),
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "kernels": lambda: _kernels(device, sizes, seed),
+            "steps": lambda: {f"B={batch}": _steps(group, sizes, batch, seed) for batch in sizes.batches},
+            "table": lambda: {f"{rows} rows": _table(group, sizes, rows, seed) for rows in sizes.table_rows},
+            "ranking": lambda: _ranking(group, sizes, seed),
         }
+        figures: dict[str, Any] = {"device": _describe(device)}
+        seconds: dict[str, float] = {}
+        for name, part in parts.items():
+            start = time.perf_counter()
+            figures[name] = part()
+            seconds[name] = round(time.perf_counter() - start, 1)
+            # At once: a part that a limit of time cuts off is seen by what came before it.
+            sys.stderr.write(f"gpu: {name} took {seconds[name]} s\n")
         if folder is not None:
             dist.destroy_process_group()
-    return figures
+    return {**figures, "seconds_by_part": seconds, "seconds_of_all_parts": round(sum(seconds.values()), 1)}
 
 
 def _describe(device: torch.device) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def _describe(device: torch.device) -> dict[str, Any]:
         "gigabytes": round(card.total_memory / 1e9, 1),
         "multiprocessors": card.multi_processor_count,
         "cuda": torch.version.cuda,
-        "float32_tera_operations": round(_peak(device) / 1e12, 1),
+        "float32_tera_operations": round(_peak(device) / 1e12, 1) or "not known: see share_of_roofline",
     }
 
 
@@ -118,13 +130,36 @@ def _peak(device: torch.device) -> float:
     """Float32 operations a second outside the matrix units; 0 where they are not known."""
     if device.type != "cuda":
         return 0.0
+    return torch.cuda.get_device_properties(device).multi_processor_count * LANES * 2 * _clock(device)
+
+
+def _clock(device: torch.device) -> float:
+    """Highest clock of the multiprocessors in Hz, as torch tells it or else the driver; 0 where neither does."""
     card = torch.cuda.get_device_properties(device)
-    clock = getattr(card, "clock_rate", 0) * 1e3
-    return card.multi_processor_count * LANES * 2 * clock
+    # Not every torch has it.
+    told = getattr(card, "clock_rate", 0) * 1e3
+    program = shutil.which("nvidia-smi")
+    if told or program is None:
+        return told
+    # By its own name: torch counts only the cards it may use.
+    asked = [program, f"--id=GPU-{card.uuid}", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    words = done.stdout.strip()
+    return 1e6 * float(words) if done.returncode == 0 and words.isdigit() else 0.0
 
 
-def _time(call: Callable[[], object], device: torch.device, sizes: Sizes) -> float:
-    """Median seconds of a call, the device waited for."""
+def _share_of_roofline(operations_a_second: float, device: torch.device) -> float | str:
+    """Part of what the card could do, or why that is not known."""
+    peak = _peak(device)
+    if peak:
+        return round(operations_a_second / peak, 3)
+    if device.type != "cuda":
+        return "not known: no GPU"
+    return f"not known: neither torch {torch.__version__} nor nvidia-smi tells the clock of the card"
+
+
+def _time(call: Callable[[], object], device: torch.device, sizes: Sizes) -> list[float]:
+    """Seconds of calls, the device waited for."""
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     seconds: list[float] = []
     for number in range(sizes.warm + sizes.calls):
@@ -134,7 +169,7 @@ def _time(call: Callable[[], object], device: torch.device, sizes: Sizes) -> flo
         wait()
         if number >= sizes.warm:
             seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return seconds
 
 
 def _kernels(device: torch.device, sizes: Sizes, seed: int) -> dict[str, Any]:
@@ -146,16 +181,17 @@ def _kernels(device: torch.device, sizes: Sizes, seed: int) -> dict[str, Any]:
     operations = sizes.queries * sizes.candidates * sizes.width / 2 * (OPERATIONS_FORWARD + OPERATIONS_BACKWARD)
     for dtype in (torch.float32, torch.bfloat16):
         queries, candidates, grad = (one.to(device, dtype) for one in drawn)
-        ours = _time(both_ways(modulus_distance, queries, candidates, grad), device, sizes)
-        eager = _time(both_ways(eager_modulus, queries, candidates, grad), device, sizes)
-        peak = _peak(device)
+        seconds = {
+            name: _time(both_ways(way, queries, candidates, grad), device, sizes)
+            for name, way in (("ours", modulus_distance), ("eager", eager_modulus))
+        }
+        ours, eager = (statistics.median(found) for found in seconds.values())
         found[str(dtype).removeprefix("torch.")] = {
             "implementation": pick(queries),
-            "ours_ms": round(1e3 * ours, 3),
-            "eager_ms": round(1e3 * eager, 3),
+            **{name: summarise(found, digits=3) for name, found in seconds.items()},
             "ratio_to_eager": round(eager / ours, 1),
             "pairs_a_second": round(sizes.queries * sizes.candidates / ours),
-            "share_of_roofline": round(operations / ours / peak, 3) if peak else None,
+            "share_of_roofline": _share_of_roofline(operations / ours, device),
         }
     return found
 
@@ -211,10 +247,11 @@ def _steps(group: Group, sizes: Sizes, batch: int, seed: int) -> dict[str, Any]:
     seconds = _time(lambda: stepper.step(*batches[next(numbers)], 1e-3), group.device, sizes)
     phases = stepper.stopwatch.read()
     total = sum(phases.values()) or 1.0
+    middle = statistics.median(seconds)
     return {
-        "step_ms": round(1e3 * seconds, 2),
-        "triples_a_second": round(batch / seconds),
-        "candidates_a_second": round(batch * sizes.pool / seconds),
+        "step": summarise(seconds, digits=3),
+        "triples_a_second": round(batch / middle),
+        "candidates_a_second": round(batch * sizes.pool / middle),
         "share_by_phase": {name: round(value / total, 3) for name, value in phases.items()},
         "peak_gb": _peak_gb(group.device),
     }
@@ -228,8 +265,8 @@ def _table(group: Group, sizes: Sizes, rows: int, seed: int) -> dict[str, Any]:
     seconds = _time(lambda: stepper.step(*batches[next(numbers)], 1e-3), group.device, sizes)
     return {
         "batch": sizes.batches[0],
-        "step_ms": round(1e3 * seconds, 2),
-        "triples_a_second": round(sizes.batches[0] / seconds),
+        "step": summarise(seconds, digits=3),
+        "triples_a_second": round(sizes.batches[0] / statistics.median(seconds)),
         "peak_gb": _peak_gb(group.device),
     }
 
@@ -243,18 +280,19 @@ def _ranking(group: Group, sizes: Sizes, seed: int) -> dict[str, Any]:
     task = config.build_completion(GraphFacts(num, RELATIONS, {}), seed).to(group.device)
     codes = torch.randn(num, sizes.width, generator=torch.Generator().manual_seed(seed)).to(group.device)
     truth, partition = TruthIndex.build(triples, num, RELATIONS), Partition(num, SHARDS, 1)
-    seconds: list[float] = []
-    for _ in range(3):
-        start = time.perf_counter()
+
+    def rank() -> None:
+        # It returns ranks in the memory of the host: the device has been waited for.
         rank_triples(
             triples, codes=codes, task=task, truth=truth, partition=partition, group=group, budget_bytes=4 << 30
         )
-        seconds.append(time.perf_counter() - start)
+
+    seconds = time_calls(rank, warm=1, num=sizes.rankings)
     return {
         "entities": num,
         "queries": 2 * len(triples),
-        "seconds": round(min(seconds), 3),
-        "scores_a_second": round(2 * len(triples) * num / min(seconds)),
+        "ranking": summarise(seconds),
+        "scores_a_second": round(2 * len(triples) * num / statistics.median(seconds)),
     }
 
 

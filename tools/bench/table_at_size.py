@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from workbench import memory_gb, run_in_processes
+from workbench import memory_gb, run_in_processes, summarise
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
@@ -60,7 +60,7 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
             name: {
                 "touched_rows": TOUCHED,
                 **{f"{size}_rows": sizes[size] for size in sizes},
-                "processor_large_over_small": round(sizes[LARGE]["processor_ms"] / sizes[SMALL]["processor_ms"], 3),
+                "processor_large_over_small": round(_processor_ms(sizes[LARGE]) / _processor_ms(sizes[SMALL]), 3),
             }
             for name, sizes in alone.items()
         },
@@ -70,23 +70,27 @@ def measure(store: Path, seed: int) -> dict[str, Any]:
             "negatives": f"{POOL} shared",
             **{f"{placement}_{size}_rows": _summed(workers) for (placement, size), workers in whole.items()},
             "processor_large_over_small": round(
-                _summed(whole["device", LARGE])["processor_ms"] / _summed(whole["device", SMALL])["processor_ms"], 3
+                statistics.mean(map(_processor_ms, whole["device", LARGE]))
+                / statistics.mean(map(_processor_ms, whole["device", SMALL])),
+                3,
             ),
         },
     }
 
 
-def _summed(workers: list[dict[str, float]]) -> dict[str, float]:
+def _processor_ms(figures: dict[str, Any]) -> float:
+    return figures["processor"]["median_ms"]
+
+
+def _summed(workers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Memory of all workers; the times of each, since they wait for one another."""
     gigabytes = {
         name: round(sum(worker[name] for worker in workers), 2) for name in ("peak_gb", "proportional_gb", "before_gb")
     }
-    times = {
-        name: round(statistics.mean(worker[name] for worker in workers), 2) for name in ("wall_ms", "processor_ms")
-    }
-    return {**times, **gigabytes}
+    return {"workers": [{name: worker[name] for name in ("wall", "processor")} for worker in workers], **gigabytes}
 
 
-def _table_alone(group: Group, kind: str, num_rows: int, seed: int) -> dict[str, float]:
+def _table_alone(group: Group, kind: str, num_rows: int, seed: int) -> dict[str, Any]:
     """Look up and update the rows of a batch."""
     partition = Partition(num_rows, SHARDS, 1)
     table = EntityTable(KINDS[kind](), partition, group, width=WIDTH, start=InitialRows("uniform", 0.1), seed=seed)
@@ -102,7 +106,7 @@ def _table_alone(group: Group, kind: str, num_rows: int, seed: int) -> dict[str,
     return _time(step)
 
 
-def _alternate(group: Group, seed: int) -> dict[str, float]:
+def _alternate(group: Group, seed: int) -> dict[str, Any]:
     """Whole steps of one worker, small and large table in turn, so that both see the same machine."""
     with tempfile.TemporaryDirectory() as scratch:
         steps = {size: _make_step(group, "device", size, seed, Path(scratch)) for size in (SMALL, LARGE)}
@@ -112,15 +116,14 @@ def _alternate(group: Group, seed: int) -> dict[str, float]:
                 start = time.process_time()
                 step(number)
                 seconds[size].append(time.process_time() - start)
-    small, large = (1e3 * statistics.median(seconds[size][WARM:]) for size in (SMALL, LARGE))
+    small, large = (statistics.median(seconds[size][WARM:]) for size in (SMALL, LARGE))
     return {
-        f"processor_ms_{SMALL}_rows": round(small, 2),
-        f"processor_ms_{LARGE}_rows": round(large, 2),
+        **{f"processor_{size}_rows": summarise(seconds[size][WARM:]) for size in seconds},
         "large_over_small": round(large / small, 3),
     }
 
 
-def _train(group: Group, placement: str, num_entities: int, seed: int) -> dict[str, float]:
+def _train(group: Group, placement: str, num_entities: int, seed: int) -> dict[str, Any]:
     """Whole steps of one of the workers."""
     before = memory_gb()
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,7 +171,7 @@ def _make_step(group: Group, placement: str, num_entities: int, seed: int, scrat
     return step
 
 
-def _time(step: Callable[[int], None]) -> dict[str, float]:
+def _time(step: Callable[[int], None]) -> dict[str, Any]:
     wall: list[float] = []
     processor: list[float] = []
     for number in range(WARM + STEPS):
@@ -176,5 +179,4 @@ def _time(step: Callable[[int], None]) -> dict[str, float]:
         step(number)
         wall.append(time.perf_counter() - start[0])
         processor.append(time.process_time() - start[1])
-    median = lambda values: round(1e3 * statistics.median(values[WARM:]), 3)  # noqa: E731
-    return {"wall_ms": median(wall), "processor_ms": median(processor)}
+    return {"wall": summarise(wall[WARM:], digits=3), "processor": summarise(processor[WARM:], digits=3)}

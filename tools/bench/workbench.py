@@ -93,13 +93,13 @@ def time_calls(call: Callable[[], object], *, warm: int, num: int) -> list[float
     return seconds
 
 
-def summarise(seconds: list[float]) -> dict[str, float]:
+def summarise(seconds: list[float], *, digits: int = 2) -> dict[str, float]:
     """Median with the quartiles around it, in milliseconds."""
     quarters = statistics.quantiles(seconds, n=4)
     return {
-        "median_ms": round(1e3 * statistics.median(seconds), 2),
-        "lower_quartile_ms": round(1e3 * quarters[0], 2),
-        "upper_quartile_ms": round(1e3 * quarters[2], 2),
+        "median_ms": round(1e3 * statistics.median(seconds), digits),
+        "lower_quartile_ms": round(1e3 * quarters[0], digits),
+        "upper_quartile_ms": round(1e3 * quarters[2], digits),
         "calls": len(seconds),
     }
 
@@ -139,7 +139,7 @@ def memory_gb() -> dict[str, float]:
     return {line[0][:-1]: int(line[1]) * 1024 / 1e9 for line in lines if line and line[0][:-1] in wanted}
 
 
-def run_in_processes(num: int, function: Callable[..., dict[str, float]], *arguments: Any) -> list[dict[str, float]]:
+def run_in_processes(num: int, function: Callable[..., dict[str, Any]], *arguments: Any) -> list[dict[str, Any]]:
     """Call a function on a group of `num` new processes of one thread each; each returns its numbers."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -2,7 +2,8 @@
 
 Used to keep true triples out of the sampled negatives, to remove other right answers from a ranking, and for
 the Bernoulli rule of which side to corrupt. Two compressed sparse rows (CSR) of int64, built by sorting, read
-by binary search; no Python object per triple, so hundreds of millions of triples cost memory alone.
+by binary search; no Python object per triple. Where the triples fit, `TruthIndex.build` holds it all in memory; where
+they do not, `snag_dist.store.truth_files` makes the same arrays out of core, and they are mapped.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from snag_dist.errors import DataError
 from snag_dist.kg.graph import COLUMNS, find_bad_id
 
 Ids = NDArray[np.int64]
+
+# Pairs looked at together where all are gone through, so that no copy of a mapped array is held.
+_PAIRS_AT_A_TIME = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Ragged:
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Answers by pair, one direction.
+class Side:
+    """Answers by pair, one direction; its arrays are only read, so files may be mapped in their place.
 
     An answer is stored as `pair index * size + answer`, not as `pair key * size + answer`: the latter would
     pass 2^63 at 90 M entities and 1,400 relations.
@@ -59,7 +63,8 @@ class _Side:
     size: int  # answers are in [0, size)
 
     @classmethod
-    def build(cls, pair_keys: Ids, answers: Ids, size: int) -> "_Side":
+    def build(cls, pair_keys: Ids, answers: Ids, size: int) -> "Side":
+        """Sort answers (T,) by their pairs; duplicates count once."""
         pairs, index = np.unique(pair_keys, return_inverse=True)
         codes = np.unique(index.astype(np.int64, copy=False) * size + answers)
         offsets = np.searchsorted(codes, np.arange(len(pairs) + 1, dtype=np.int64) * size)
@@ -74,6 +79,7 @@ class _Side:
         return np.where(found, index, 0), found
 
     def gather(self, pair_keys: Ids) -> Ragged:
+        """Return the answers of Q pairs, ascending."""
         index, found = self.find(pair_keys)
         if not len(self.pairs):
             return Ragged(np.zeros(len(pair_keys) + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
@@ -85,12 +91,21 @@ class _Side:
         return Ragged(offsets, self.codes[positions] - np.repeat(index * self.size, lengths))
 
     def contains(self, pair_keys: Ids, answers: Ids) -> NDArray[np.bool_]:
+        """Return (Q,) whether each answer is one of its pair's."""
         index, found = self.find(pair_keys)
         if not len(self.codes):
             return found
         codes = index * self.size + answers
         position = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
         return found & (self.codes[position] == codes)
+
+    def count_by_relation(self, num_relations: int) -> Ids:
+        """Return (R,) the distinct pairs of each relation."""
+        counts = np.zeros(num_relations, dtype=np.int64)
+        for begin in range(0, len(self.pairs), _PAIRS_AT_A_TIME):
+            relations = self.pairs[begin : begin + _PAIRS_AT_A_TIME] % num_relations
+            counts += np.bincount(relations, minlength=num_relations)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -109,12 +124,12 @@ class TruthIndex:
 
     num_entities: int
     num_relations: int
-    by_head: _Side
-    by_tail: _Side
+    by_head: Side
+    by_tail: Side
 
     @classmethod
     def build(cls, triples: Ids, num_entities: int, num_relations: int) -> "TruthIndex":
-        """Build the index by sorting: O(T log T) time, 6 int64 a triple at most.
+        """Build the index in memory by sorting: O(T log T) time, 6 int64 a triple at most, 11 while it is built.
 
         Args:
             triples: (T, 3) int64, columns head, relation, tail; duplicates are allowed and count once.
@@ -124,16 +139,10 @@ class TruthIndex:
         Raises:
             DataError: an id is out of range.
         """
-        bad = find_bad_id(triples, num_entities, num_relations)
-        if bad is not None:
-            row, column = bad
-            raise DataError(
-                f"triple {row}: {COLUMNS[column]} id {triples[row, column]} is not in the graph of "
-                f"{num_entities} entities and {num_relations} relations; build the index from its own triples"
-            )
+        refuse_foreign(triples, num_entities, num_relations)
         heads, relations, tails = triples[:, 0], triples[:, 1], triples[:, 2]
-        by_head = _Side.build(heads * num_relations + relations, tails, num_entities)
-        by_tail = _Side.build(tails * num_relations + relations, heads, num_entities)
+        by_head = Side.build(heads * num_relations + relations, tails, num_entities)
+        by_tail = Side.build(tails * num_relations + relations, heads, num_entities)
         return cls(num_entities, num_relations, by_head, by_tail)
 
     @property
@@ -180,12 +189,33 @@ class TruthIndex:
 
         Source: Wang et al., TransH (AAAI 2014), "Reducing false negative labels"; SNAG's released sampler.
         """
-        num_heads = np.bincount(self.by_head.pairs % self.num_relations, minlength=self.num_relations)
-        num_tails = np.bincount(self.by_tail.pairs % self.num_relations, minlength=self.num_relations)
+        num_heads = self.by_head.count_by_relation(self.num_relations)
+        num_tails = self.by_tail.count_by_relation(self.num_relations)
         total = num_heads + num_tails
         share = np.full(self.num_relations, 0.5, dtype=np.float64)
         np.divide(num_heads, total, out=share, where=total > 0)
         return share
+
+
+def refuse_foreign(triples: Ids, num_entities: int, num_relations: int, first: int = 0) -> None:
+    """Refuse triples that are not of the graph.
+
+    Args:
+        triples: (T, 3) int64, columns head, relation, tail.
+        num_entities: E.
+        num_relations: R.
+        first: number of the first of them, for the message.
+
+    Raises:
+        DataError: an id is out of range.
+    """
+    bad = find_bad_id(triples, num_entities, num_relations)
+    if bad is not None:
+        row, column = bad
+        raise DataError(
+            f"triple {first + row}: {COLUMNS[column]} id {triples[row, column]} is not in the graph of "
+            f"{num_entities} entities and {num_relations} relations; build the index from its own triples"
+        )
 
 
 def _offsets(lengths: Ids) -> Ids:

@@ -5,6 +5,7 @@ how well it does so is measured on the triples they have in the whole store. Wha
 `holdouts/<share>-<seed>/`; see `snag_dist.store.cut`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,14 +148,20 @@ class NewEntities:
 
     def triples(self, *splits: str) -> Ids:
         """Read splits of the whole store: (T, 3) int64, entities by their ids among all."""
-        triples = np.concatenate([self.whole.triples(split) for split in splits])
-        triples[:, [0, 2]] = self.joint_ids[triples[:, [0, 2]]]
-        return triples
+        return np.concatenate(list(self.iter_triples(*splits)))
+
+    def iter_triples(self, *splits: str) -> Iterator[Ids]:
+        """Go through splits of the whole store without holding them, (n, 3) at a time as `triples`."""
+        for split in splits:
+            for triples in self.whole.iter_triples(split):
+                triples[:, [0, 2]] = self.joint_ids[triples[:, [0, 2]]]
+                yield triples
 
     def triples_of_new(self) -> Ids:
         """Return the distinct triples of all splits that have at least one of them, (T, 3) as `triples`."""
-        triples = self.triples(*self.splits)
-        return np.unique(triples[self.held[self.rows_of_ids[triples[:, [0, 2]]]].any(axis=1)], axis=0)
+        pieces = self.iter_triples(*self.splits)
+        of_new = [triples[self.held[self.rows_of_ids[triples[:, [0, 2]]]].any(axis=1)] for triples in pieces]
+        return np.unique(np.concatenate(of_new), axis=0)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -160,7 +160,25 @@ class MissingManifest(Config):
     """Every other file of the overlay, by path relative to its folder."""
 
 
-ManifestT = TypeVar("ManifestT", StoreManifest, FeatureManifest, MissingManifest)
+class TruthManifest(Config):
+    """What `known_true/<splits>/manifest.json` holds."""
+
+    format_version: int
+    """Version of the layout."""
+    identity: str
+    """sha256 of the store's fingerprint and of the splits."""
+    splits: tuple[str, ...]
+    """Whose triples the index holds."""
+    num_triples: int
+    """Distinct triples in it."""
+    versions: dict[str, str]
+    """Versions of the libraries that wrote the files."""
+    files: dict[str, FileRecord]
+    """Every other file of the index, by path relative to its folder."""
+
+
+Manifest = StoreManifest | FeatureManifest | MissingManifest | TruthManifest
+ManifestT = TypeVar("ManifestT", StoreManifest, FeatureManifest, MissingManifest, TruthManifest)
 
 
 def hash_file(path: Path) -> str:
@@ -195,7 +213,7 @@ def record_files(folder: Path, *, skip: Iterable[str] = ()) -> dict[str, FileRec
     }
 
 
-def write_manifest(folder: Path, manifest: StoreManifest | FeatureManifest | MissingManifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest so that it is there whole or not at all."""
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
@@ -276,7 +294,7 @@ def read_manifest(folder: Path, kind: type[ManifestT], *, remedy: str) -> Manife
     return manifest
 
 
-def _check_names(manifest: StoreManifest | FeatureManifest | MissingManifest, path: Path, remedy: str) -> None:
+def _check_names(manifest: Manifest, path: Path, remedy: str) -> None:
     outside = [name for name in manifest.files if not stays_inside(name)]
     if outside:
         raise DataError(f"{path}: files: expected paths below the folder, got {outside[0]!r}; {remedy}")

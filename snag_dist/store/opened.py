@@ -1,6 +1,6 @@
 """An opened store: the one way other packages read what ingest and extraction wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,19 @@ from snag_dist.random import Stream
 from snag_dist.shard.partition import shard_bounds
 from snag_dist.store.feature_report import FeatureReport
 from snag_dist.store.findings import Findings
-from snag_dist.store.manifest import FeatureManifest, MissingManifest, StoreManifest, read_manifest, verify_files
+from snag_dist.store.manifest import (
+    FeatureManifest,
+    MissingManifest,
+    StoreManifest,
+    TruthManifest,
+    read_manifest,
+    verify_files,
+)
 from snag_dist.store.schema import (
     AUDIT,
     ENTITIES,
     FEATURES,
+    KNOWN_TRUE,
     LINKS,
     MISSING,
     RELATIONS,
@@ -36,7 +44,11 @@ from snag_dist.store.schema import (
 _REMAKE = "make the store with jobs/ingest.py"
 _ANEW = "the file is damaged: remove the store and make it anew with jobs/ingest.py"
 _REMAKE_FEATURES = "remove the folder and extract the modality again"
+_REMAKE_TRUTH = "remove the folder; the next run that streams makes it anew"
 _REMAKE_OVERLAY = "remove the folder and make the overlay again with jobs/ingest.py"
+
+# Read together where a split is gone through.
+_TRIPLES_AT_A_TIME = 1 << 18
 
 JsonT = TypeVar("JsonT", Findings, FeatureReport)
 
@@ -62,8 +74,12 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path}: expected Parquet, got: {reason}; {_ANEW}") from error
+        raise _no_parquet(path, error) from error
+
+
+def _no_parquet(path: Path, error: Exception) -> DataError:
+    reason = str(error).partition("\n")[0]
+    return DataError(f"{path}: expected Parquet, got: {reason}; {_ANEW}")
 
 
 def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
@@ -72,7 +88,25 @@ def read_triples(parts: Sequence[Path]) -> NDArray[np.int64]:
     Raises:
         DataError: a file is damaged.
     """
-    table = pa.concat_tables([read_table(part) for part in parts])
+    return _as_ids(pa.concat_tables([read_table(part) for part in parts]))
+
+
+def iter_triples(parts: Sequence[Path]) -> Iterator[NDArray[np.int64]]:
+    """Go through Parquet files of triples, (n, 3) int64 at a time; a row group's bytes are held.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    for part in parts:
+        try:
+            with pq.ParquetFile(part) as file:
+                for batch in file.iter_batches(_TRIPLES_AT_A_TIME, columns=list(COLUMNS)):
+                    yield _as_ids(batch)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _no_parquet(part, error) from error
+
+
+def _as_ids(table: pa.Table | pa.RecordBatch) -> NDArray[np.int64]:
     triples = np.empty((table.num_rows, 3), dtype=np.int64)
     for column, name in enumerate(COLUMNS):
         triples[:, column] = table[name].to_numpy()
@@ -131,6 +165,14 @@ class Store:
             DataError: the store has no such split.
         """
         return read_triples(self.triple_parts(split))
+
+    def iter_triples(self, split: str) -> Iterator[NDArray[np.int64]]:
+        """Go through a split without holding it, (n, 3) int64 at a time, as `triples` has it.
+
+        Raises:
+            DataError: the store has no such split, or a file is damaged.
+        """
+        return iter_triples(self.triple_parts(split))
 
     def triple_parts(self, split: str) -> list[Path]:
         """List the Parquet files of a split in the order of their rows.
@@ -243,7 +285,7 @@ class Store:
         return _read_json(self.feature_folder(modality) / REPORT, FeatureReport, _REMAKE_FEATURES)
 
     def verify(self) -> None:
-        """Hash every file of the store, of its features and of the overlays over them anew.
+        """Hash every file of the store, of its features, of the overlays over them and of known-true indexes anew.
 
         Raises:
             DataError: naming the first file that was changed.
@@ -254,6 +296,9 @@ class Store:
         for folder in sorted(path for path in (self.path / MISSING).glob("*") if path.suffix != ".partial"):
             overlay = read_manifest(folder, MissingManifest, remedy=_REMAKE_OVERLAY)
             verify_files(folder, overlay.files, remedy=_REMAKE_OVERLAY)
+        for folder in sorted(path for path in (self.path / KNOWN_TRUE).glob("*") if path.suffix != ".partial"):
+            index = read_manifest(folder, TruthManifest, remedy=_REMAKE_TRUTH)
+            verify_files(folder, index.files, remedy=_REMAKE_TRUTH)
 
 
 def open_store(path: Path) -> Store:

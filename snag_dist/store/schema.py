@@ -16,6 +16,7 @@ features/<modality>/problems.parquet       items that gave no vector, by row, wi
 missing/<modality>-.../                    an overlay: who keeps a modality, and the statistics that follow
 cores/k-<k>/                               a store of its own: the k-core of this one
 holdouts/<share>-<seed>/                   a store of its own: this one without entities held out of training
+known_true/<splits>/                       the known-true index, where triples are streamed; see `truth_files`
 audit.json                                 what the audit of the graph found
 """
 
@@ -36,6 +37,7 @@ FEATURES = "features"
 MISSING = "missing"
 CORES = "cores"
 HOLDOUTS = "holdouts"
+KNOWN_TRUE = "known_true"
 AUDIT = "audit.json"
 STATISTICS = "statistics.npz"
 PROBLEMS = "problems.parquet"

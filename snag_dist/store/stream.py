@@ -8,7 +8,8 @@ files in a keyed order, a window of rows at a time; the rows of a window are shu
 that consecutive blocks belong to workers in turn. Nothing depends on what ran before: the order is a pure
 function of (seed, epoch, step), global batches are the same at any number of workers, and a run resumes by
 asking for the epochs that are left. A triple meets only the triples of its window, which is the price of not
-holding them all.
+holding them all. What is known to be true, which negatives and ranks must ask of all triples, is a mapped index then,
+see `snag_dist.store.truth_files`.
 """
 
 import itertools

@@ -25,6 +25,7 @@ from snag_dist.training.assignment import Assignment, Drawn, Stage, Workplace
 from snag_dist.training.batches import MemoryTriples, StreamedTriples, TripleSource
 from snag_dist.training.checkpoint import Cursor
 from snag_dist.training.completion_scoring import CompletionScoring, draw_triples
+from snag_dist.training.known_true import index_splits
 from snag_dist.training.second_player import SecondPlayer
 from snag_dist.training.step import DistributedTask, StepInputs, StepPlan, Stopwatch
 
@@ -155,10 +156,13 @@ class CompletionAssignment(Assignment):
     @cached_property
     def _sampler(self) -> NegativeSampler:
         place, store = self._place, self._place.store
-        triples = store.triples("train") if place.triples is None else place.triples
         method = place.recipe.method
         assert isinstance(method, CompletionMethod)
-        return method.build_sampler(TruthIndex.build(triples, store.num_entities, store.num_relations))
+        if place.triples is None:
+            truth = index_splits(place.recipe, store, "train")
+        else:
+            truth = TruthIndex.build(place.triples, store.num_entities, store.num_relations)
+        return method.build_sampler(truth)
 
     @cached_property
     def _dev(self) -> Ids:

@@ -1,7 +1,8 @@
 """Codes of all entities, and the exact ranks of a split under them.
 
-Selection never sees the test split: dev ranks are filtered by train and dev triples only, and the test triples are read
-for the first time when the best checkpoint is scored.
+Selection never sees the test split: dev ranks are filtered by train and dev triples only, and workers read the test
+triples for the first time when the best checkpoint is scored. Dev and test triples are held; so are training triples,
+unless they are streamed: known-true indexes are mapped then, see `snag_dist.training.known_true`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ from snag_dist.task.completion import CompletionTask
 from snag_dist.training.checkpoint import Cursor
 from snag_dist.training.encoded import Encoded, mark_present
 from snag_dist.training.engine import DTYPES
+from snag_dist.training.known_true import filled_splits, index_new, index_splits
 from snag_dist.training.recipe import NEW, Recipe
 from snag_dist.training.run_folder import RunFolder
 from snag_dist.training.step import gather_features
@@ -183,7 +185,7 @@ class CompletionScoring:
         """
         new = self._new if split == NEW else None
         store = self._store if new is None else new.whole
-        filtered_by = tuple(name for name, num in store.manifest.num_triples.items() if num)
+        filtered_by = filled_splits(store)
         checkpoint = f"step-{cursor.step:08d}"
         triples = store.triples(split) if new is None else self._triples_of(new)
         precision = self._recipe.evaluate.precision
@@ -240,8 +242,7 @@ class CompletionScoring:
     def _rank_new(self, new: NewEntities, triples: Ids, start: int, append: OnBlock | None) -> None:
         dtype = DTYPES[self._recipe.train.engine.precision]
         codes = encode_joint(self._task, self._table, self._features, new, self._new_features, self._group, dtype)
-        known_true = new.triples(*new.splits)
-        truth = TruthIndex.build(known_true, new.whole.num_entities, new.whole.num_relations)
+        truth = index_new(self._recipe, self._store, new)
 
         def keep(first: int, stop: int, table: RankTable) -> None:
             # On disk entities are rows of the store.
@@ -291,8 +292,7 @@ class CompletionScoring:
         )
 
     def _truth(self, *splits: str) -> TruthIndex:
-        triples = np.concatenate([self._store.triples(split) for split in splits])
-        return TruthIndex.build(triples, self._store.num_entities, self._store.num_relations)
+        return index_splits(self._recipe, self._store, *splits)
 
 
 def draw_triples(triples: Ids, limit: int, seed: int, purpose: str) -> Ids:

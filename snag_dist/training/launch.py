@@ -30,7 +30,6 @@ from snag_dist.shard.partition import Partition
 from snag_dist.store.opened import Store
 from snag_dist.store.stream import (
     StreamPlan,
-    choose_residency,
     iterate_batches,
     plan_stream,
     stream_data_config,
@@ -44,6 +43,7 @@ from snag_dist.training.claim import Claim
 from snag_dist.training.cursor import Cursor, read_cursor
 from snag_dist.training.graph import open_graph
 from snag_dist.training.interruption import Lookout, stop_on_signals
+from snag_dist.training.known_true import make_indexes
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.verdict import check_fits
 from snag_dist.training.progress import follow
@@ -86,11 +86,11 @@ def launch(
     check_store(store, folder)
     open_features(recipe, store, (0, store.num_entities))
     check_packages(recipe.telemetry)
-    residency = choose_residency(recipe.train.residency, store.manifest.num_triples["train"])
-    streamed = split is None and residency == "stream" and recipe.task == "completion"
+    streamed = split is None and recipe.streams(store.manifest.num_triples["train"])
     check_resources(recipe.cluster, streamed=streamed)
     check_fits(recipe, GraphSizes.of(recipe, store), hosts_of_cluster(recipe.cluster))
     _check_splits(recipe, store)
+    make_indexes(recipe, store, split, score_test=score_test)
     num_steps = _count_steps(recipe, store)
     settings: dict[str, Any] = {
         "recipe": recipe.to_tree(),

@@ -16,7 +16,7 @@ from snag_dist.store.extract import FeatureConfig
 from snag_dist.store.holdout import HoldoutConfig
 from snag_dist.store.ingest import IngestConfig
 from snag_dist.store.missing import MissingConfig
-from snag_dist.store.stream import ResidencyConfig
+from snag_dist.store.stream import ResidencyConfig, choose_residency
 from snag_dist.training.checkpoint import CheckpointConfig
 from snag_dist.training.engine import EngineConfig
 from snag_dist.training.plan.config import PlanConfig
@@ -278,6 +278,10 @@ class Recipe(Config):
                 set_path(changed, path, value, f"variants.{variant}")
             runs.append(validate(Recipe, changed, f"variants.{variant}"))
         return runs
+
+    def streams(self, num_triples: int) -> bool:
+        """Whether so many training triples are streamed, not held; alignment holds them always."""
+        return self.task == "completion" and choose_residency(self.train.residency, num_triples) == "stream"
 
     @property
     def ranks_new(self) -> bool:

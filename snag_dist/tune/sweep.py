@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from snag_dist.errors import ConfigError
 from snag_dist.evaluation.alignment_report import AlignmentReport, read_any_report
-from snag_dist.store.stream import choose_residency
 from snag_dist.training.claim import Claim
 from snag_dist.training.graph import open_graph
 from snag_dist.training.launch import launch
@@ -64,8 +63,7 @@ def run_sweep(sweep: Sweep) -> Outcome:
     """
     require_same_recipe(sweep)
     store = open_graph(sweep.recipe)
-    residency = choose_residency(sweep.recipe.train.residency, store.manifest.num_triples["train"])
-    check_placement(sweep, streamed=residency == "stream" and sweep.recipe.task == "completion")
+    check_placement(sweep, streamed=sweep.recipe.streams(store.manifest.num_triples["train"]))
     claim = Claim.take(sweep.path)
     rounds = Rounds(sweep, claim)
     if sweep.tune.fidelity is None:

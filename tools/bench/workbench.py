@@ -81,15 +81,17 @@ def ranking_of(worker: Worker, group: Group) -> dict[str, Any]:
     }
 
 
-def time_calls(call: Callable[[], object], *, warm: int, num: int) -> list[float]:
+def time_calls(
+    call: Callable[[], object], *, warm: int, num: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Seconds of each of `num` calls after `warm` unmeasured ones."""
     for _ in range(warm):
         call()
     seconds: list[float] = []
     for _ in range(num):
-        start = time.perf_counter()
+        start = clock()
         call()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return seconds
 
 

@@ -123,7 +123,11 @@ class LazyAdam(TouchedRows):
 
 
 class RowwiseAdagrad(TouchedRows):
-    """One accumulator a row: 4 bytes of state instead of 8 D. The default past half a million entities."""
+    """One accumulator a row: 4 bytes of state instead of 8 D.
+
+    For tables past some half a million entities, where dense Adam would move every row in every step. It is never
+    chosen for a recipe; where a plan finds rows and state too large, it names `table.kind=rowwise_adagrad`.
+    """
 
     def __init__(self, config: "RowwiseAdagradConfig"):
         self._config = config

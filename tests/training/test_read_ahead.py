@@ -1,11 +1,15 @@
 """Rows on disk, read for the next step while this one computes, against rows in memory: the same training."""
 
 import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from distributed import run_distributed
+from torch import Tensor
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
@@ -30,8 +34,43 @@ from snag_dist.training.step import Stepper, Stopwatch
 NUM_ENTITIES, NUM_RELATIONS, WIDTH, STEPS = 400, 5, 16, 12
 
 
-def train(group: Group, placement: Placement) -> tuple[np.ndarray, np.ndarray, int]:
-    """Take some steps; return losses, own rows, and how often a step was planned."""
+@dataclass
+class Seen:
+    """What a training of some steps did.
+
+    Attributes:
+        losses: by step.
+        rows: that this worker owns, at the end.
+        planned: times that a step was planned.
+        calls: of the table in their order, "prefetch" or "lookup" and the row ids.
+    """
+
+    losses: np.ndarray
+    rows: np.ndarray
+    planned: int
+    calls: list[tuple[str, list[int]]]
+
+
+class _Watched(EntityTable):
+    """A table that keeps what it was asked for."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.calls: list[tuple[str, list[int]]] = []
+
+    def prefetch(self, ids: Tensor) -> None:
+        """Keep, and begin to read."""
+        self.calls.append(("prefetch", ids.tolist()))
+        super().prefetch(ids)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Keep, and read."""
+        self.calls.append(("lookup", ids.tolist()))
+        return super().lookup(ids)
+
+
+def train(group: Group, placement: Placement) -> Seen:
+    """Take some steps, each told of the one that follows."""
     draw = np.random.default_rng(0)
     columns = [draw.integers(0, limit, 900) for limit in (NUM_ENTITIES, NUM_RELATIONS, NUM_ENTITIES)]
     triples = np.stack(columns, axis=1)
@@ -41,7 +80,7 @@ def train(group: Group, placement: Placement) -> tuple[np.ndarray, np.ndarray, i
     task = config.build_completion(GraphFacts(NUM_ENTITIES, NUM_RELATIONS, {}), seed=1)
     partition = Partition(NUM_ENTITIES, 8, group.size)
     with tempfile.TemporaryDirectory() as scratch:
-        table = EntityTable(
+        table = _Watched(
             LazyAdamConfig(placement=placement),
             partition,
             group,
@@ -64,7 +103,7 @@ def train(group: Group, placement: Placement) -> tuple[np.ndarray, np.ndarray, i
             stepper.step(*batch, 0.01, following=following).loss
             for batch, following in zip(batches, [*batches[1:], None], strict=True)
         ]
-        return np.array(losses), table.rows.clone().numpy(), module.planned
+        return Seen(np.array(losses), table.rows.clone().numpy(), module.planned, table.calls)
 
 
 class _Counting(DistributedCompletion):
@@ -81,7 +120,27 @@ class _Counting(DistributedCompletion):
 def test_rows_on_disk_train_to_the_same_bits(size: int) -> None:
     memory, disk = (run_distributed(train, size, placement) for placement in ("device", "disk"))
     for one, two in zip(memory, disk, strict=True):
-        assert np.array_equal(one[0], two[0])
-        assert np.array_equal(one[1], two[1])
+        assert np.array_equal(one.losses, two.losses)
+        assert np.array_equal(one.rows, two.rows)
         # Read ahead or not, every step is planned once.
-        assert one[2] == two[2] == STEPS
+        assert one.planned == two.planned == STEPS
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_rows_of_the_next_step_are_read_ahead(size: int) -> None:
+    for seen in run_distributed(train, size, "disk"):
+        looked_up = [ids for name, ids in seen.calls if name == "lookup"]
+        assert len(looked_up) == STEPS
+        assert all(one != two for one, two in pairwise(looked_up))
+        # While a step computes, after its own rows were read, exactly those that the next one will ask for.
+        wanted = [("lookup", looked_up[0])]
+        for ids in looked_up[1:]:
+            wanted += [("prefetch", ids), ("lookup", ids)]
+        assert seen.calls == wanted
+
+
+@pytest.mark.distributed
+def test_rows_in_memory_are_not_read_ahead() -> None:
+    (seen,) = run_distributed(train, 1, "host")
+    assert {name for name, _ in seen.calls} == {"lookup"}

@@ -6,6 +6,7 @@ worker       what one worker does, a function of (recipe, context)
 loop         one screen: step, log, evaluate, checkpoint, stop
 step         one optimisation step over sharded entities
 batches      slices of the global batch, from memory or from a stream
+prefetch     the next batch, drawn while a step computes; feature_reading: the raw vectors of its entities
 scoring      codes of all entities and exact ranks of a split
 schedule     learning rate by step
 engine       the only door to DeepSpeed

@@ -22,6 +22,7 @@ from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
 from snag_dist.training.allocator import StepMemory
 from snag_dist.training.engine import DTYPES, Engine, EngineConfig
+from snag_dist.training.feature_reading import FeatureReader, read_features
 
 PHASES: tuple[str, ...] = ("data", "exchange", "encode", "score", "backward", "step")
 """Parts of a step whose time is logged."""
@@ -162,7 +163,7 @@ class Stepper:
     ):
         self.table = table
         self.stopwatch = module.stopwatch
-        self._features = features
+        self._features = FeatureReader(features, group.device)
         self._group = group
         self._clip_norm = clip_norm
         self._dtype = DTYPES[config.precision]
@@ -204,8 +205,8 @@ class Stepper:
             moment: of training.
             lr: learning rate of dense parameters; rows use it times their own scale.
             votes: what this worker says beside the step, as many numbers on every worker; added up over them.
-            following: the next step's slice and moment, the same on every worker whether there is one: where rows lie
-                on disk, they are read while this step computes.
+            following: the next step's slice and moment, the same on every worker whether there is one: its features,
+                and its rows where they lie on disk, are read while this step computes.
         """
         with self._memory:
             return self._take_step(batch, moment, lr, votes, following)
@@ -226,7 +227,7 @@ class Stepper:
             plan = self._plan(batch, moment)
         with self.stopwatch.phase("data"):
             rows = self.table.lookup(plan.rows)
-            features, present = gather_features(plan.encode, self._features, self._group.device)
+            features, present = self._features.read(plan.encode)
             inputs = StepInputs(rows.to(self._dtype), features, present, self._row_statistics)
         self._read_ahead(following)
         report: LossReport = self.engine(plan, inputs, batch.to(self._group.device), moment)
@@ -255,12 +256,14 @@ class Stepper:
         return self.module.plan(batch, moment)
 
     def _read_ahead(self, following: tuple[Batch, Moment] | None) -> None:
-        if following is None or not self.table.reads_ahead:
+        if following is None or not (self.table.reads_ahead or self._features.reads_ahead):
             return
         with self.stopwatch.phase("exchange"):
             plan = self.module.plan(*following)
         self._planned = following[1], plan
-        self.table.prefetch(plan.rows)
+        if self.table.reads_ahead:
+            self.table.prefetch(plan.rows)
+        self._features.announce(plan.encode)
 
     def _total(self, report: LossReport, grad: Tensor, num_rows: int, votes: Sequence[float]) -> Tensor:
         # One small all-reduce for everything a step reports: row norm, loss, rows, terms, votes.
@@ -275,10 +278,4 @@ def gather_features(
     ids: Tensor, features: Mapping[str, FeatureRows], device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read the raw vectors of distinct, ascending `ids` (N,) this worker owns, and which of them exist, by modality."""
-    vectors: dict[str, Tensor] = {}
-    present: dict[str, Tensor] = {}
-    for name, source in features.items():
-        values, known = source.gather(ids.numpy())
-        vectors[name] = torch.from_numpy(values).to(device, non_blocking=True)
-        present[name] = torch.from_numpy(known).to(device, non_blocking=True)
-    return vectors, present
+    return read_features(ids, features).to(device)

@@ -1,7 +1,7 @@
 """A whole run on a random graph: the real loop, stepper, table and checkpoints, without Ray and without a store."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.method.facts import GraphFacts
 from snag_dist.method.snag import SnagConfig
-from snag_dist.model.encoder import EncoderConfig
+from snag_dist.model.encoder import EncoderConfig, ModalityFacts
+from snag_dist.model.features import ColumnStatistics
 from snag_dist.random import Moment
 from snag_dist.sampling.negatives import SharedConfig
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import EntityTable, InitialRows, LazyAdamConfig
+from snag_dist.store.gather import FeatureRows
 from snag_dist.task.completion import assemble
 from snag_dist.training.assignment import Assignment, Drawn, Stage
 from snag_dist.training.batches import MemoryTriples
@@ -43,12 +45,18 @@ class RandomGraph(Assignment):
 
     unit = "triples"
 
-    def __init__(self, group: Group):
+    def __init__(self, group: Group, features: Mapping[str, FeatureRows]):
         draw = np.random.default_rng(0)
         columns = [draw.integers(0, limit, 400) for limit in (NUM_ENTITIES, NUM_RELATIONS, NUM_ENTITIES)]
         triples = np.unique(np.stack(columns, axis=1), axis=0)[: BATCH * STEPS_PER_EPOCH - 7]
         config = SnagConfig(encoder=EncoderConfig(width=WIDTH), negatives=SharedConfig(num=8, chunk=20))
-        task = config.build_completion(GraphFacts(NUM_ENTITIES, NUM_RELATIONS, {}), seed=1)
+        modalities = {
+            name: ModalityFacts(
+                rows.width, ColumnStatistics(torch.from_numpy(rows.mean).float(), torch.from_numpy(rows.std).float())
+            )
+            for name, rows in features.items()
+        }
+        task = config.build_completion(GraphFacts(NUM_ENTITIES, NUM_RELATIONS, modalities), seed=1)
         self.partition = Partition(NUM_ENTITIES, 4, group.size)
         self.stages = (Stage("plain", EPOCHS),)
         self.table = EntityTable(
@@ -83,18 +91,26 @@ class SmallRun:
         folder: Path,
         group: Group,
         notices: Notices | None = None,
+        features: Mapping[str, FeatureRows] | None = None,
         *,
         max_seconds: float | None = None,
         **train: Any,
     ):
         self.folder = RunFolder(folder)
         self.rank = group.rank
-        self.assignment = RandomGraph(group)
+        features = features or {}
+        self.assignment = RandomGraph(group, features)
         self.config = TrainConfig.model_validate(
             {"epochs": EPOCHS, "batch_size": BATCH, "lr": 1e-2, "evaluate_every": 2, "log_every": 1, **train}
         )
         self.stepper = Stepper(
-            self.assignment.module, self.assignment.table, {}, group, EngineConfig(), clip_norm=0.5, micro_batch=BATCH
+            self.assignment.module,
+            self.assignment.table,
+            features,
+            group,
+            EngineConfig(),
+            clip_norm=0.5,
+            micro_batch=BATCH,
         )
         self.checkpoints = Checkpoints(
             self.folder.checkpoints,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -106,22 +107,34 @@ def test_an_interrupted_evaluation_goes_on_with_the_block_that_is_missing(world:
     assert again == parts[-2:]
 
 
+def rank_anew(folder: RunFolder, precision: str, first_pass: str) -> pa.Table:
+    for part in folder.ranks("valid").glob("*"):
+        part.unlink()
+    overrides = [f"evaluate.precision={precision}", f"evaluate.first_pass={first_pass}"]
+    assert snag_dist.evaluate(folder.path, "valid", overrides=overrides)["protocol"]["score_dtype"] == precision
+    return pq.read_table(folder.ranks("valid"))
+
+
 def test_a_first_pass_changes_no_rank(world: Path) -> None:
     folder = RunFolder(world / "runs" / "world")
-    ranks: list[Any] = []
-    for first_pass in ("exact", "float32"):
-        for part in folder.ranks("valid").glob("*"):
-            part.unlink()
-        overrides = ["evaluate.precision=float64", f"evaluate.first_pass={first_pass}"]
-        assert snag_dist.evaluate(folder.path, "valid", overrides=overrides)["protocol"]["score_dtype"] == "float64"
-        ranks.append(pq.read_table(folder.ranks("valid")))
-    assert ranks[0].equals(ranks[1])
+    assert rank_anew(folder, "float64", "float32").equals(rank_anew(folder, "float64", "exact"))
 
 
-def test_a_first_pass_without_a_bound_is_refused(world: Path) -> None:
-    changes = ("method.scorer.norm=frobenius", "evaluate.precision=float64", "evaluate.first_pass=float32")
-    with pytest.raises(ConfigError, match=r"evaluate\.first_pass: expected a scorer with a bound .* got RotatE"):
-        snag_dist.train(recipe(world, "name=rootless", *changes))
+def test_a_first_pass_in_bfloat16_changes_no_rank(world: Path) -> None:
+    snag_dist.train(recipe(world, "name=products", "method.scorer.kind=complex"))
+    folder = RunFolder(world / "runs" / "products")
+    for precision in ("float32", "float64"):
+        assert rank_anew(folder, precision, "bfloat16").equals(rank_anew(folder, precision, "exact"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first_pass"),
+    [(("method.scorer.norm=frobenius", "evaluate.precision=float64"), "float32"), ((), "bfloat16")],
+)
+def test_a_first_pass_without_a_bound_is_refused(world: Path, changes: tuple[str, ...], first_pass: str) -> None:
+    message = rf"evaluate\.first_pass: expected a scorer with a bound on its rounding in {first_pass}, got RotatE"
+    with pytest.raises(ConfigError, match=message):
+        snag_dist.train(recipe(world, "name=rootless", f"evaluate.first_pass={first_pass}", *changes))
 
 
 def test_the_same_recipe_gives_the_same_ranks(world: Path) -> None:

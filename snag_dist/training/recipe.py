@@ -99,9 +99,12 @@ class EvaluateConfig(Config):
     """Memory of a worker for scores."""
     precision: Literal["float32", "float64"] = "float32"
     """Number format of scores; float64 takes twice to three times as long and makes ties exact."""
-    first_pass: Literal["exact", "float32"] = "exact"
-    """Of completion: "float32" scores all candidates in it first, and near ties again in the float64 of `precision`:
-    the same ranks in little more than the time of float32. Not with the scorers that are Euclidean distances."""
+    first_pass: Literal["exact", "float32", "bfloat16"] = "exact"
+    """Of completion: a coarser format than `precision` that scores all candidates first; near ties are scored again as
+    `precision` says, so the ranks are the same. "float32" beside float64 takes little more than the time of float32;
+    not with the scorers that are Euclidean distances. "bfloat16" is for scorers that are products (ComplEx, DistMult,
+    TuckER) and machines with a unit for it: where there is none, and where codes are so close together that most
+    candidates are near ties, it is slower than "exact"."""
     max_dev_triples: int = Field(default=0, ge=0)
     """Triples of the dev split that select the checkpoint, drawn by seed; 0 takes all."""
     max_new_triples: int = Field(default=10_000, ge=0)

@@ -35,6 +35,10 @@ PROCESS_BYTES = 460 << 20
 
 # int64 numbers a triple: two sides of a pair key, its offset and an answer each.
 _TRUTH_BYTES = 48
+# What sorting takes beside the index that comes of it, as measured.
+_SORTING_BYTES = 37
+# A triple, as it is read to build an index of several splits.
+_TRIPLE_BYTES = 24
 # Rows encoded at a time when all of them are.
 _BLOCK = 4096
 # Ids, ends and orders of an edge of a layer.
@@ -106,6 +110,7 @@ class _Planner:
         self._recipe, self._sizes, self._task, self._load = recipe, sizes, task, load
         self._dtype = DTYPES[recipe.train.engine.precision]
         self._row_dtype = torch.promote_types(self._dtype, torch.float32)
+        self._streams = recipe.streams(sizes.num_triples)
         self._width = recipe.method.encoder.width
         self._num_rows = sizes.most_rows(recipe.cluster.fewest_workers)
         self._device: Where = "device" if recipe.cluster.use_gpu else "host"
@@ -125,6 +130,7 @@ class _Planner:
                 "update of the rows": self._update(),
                 "evaluation": self._evaluation(),
                 "checkpoint": self._checkpoint(),
+                **self._building(),
             },
         )
 
@@ -141,14 +147,37 @@ class _Planner:
             Item("dense parameters", parameters * 16, self._device, "method.encoder.width"),
             Item("features, mapped", mapped, "mapped", "modalities"),
             Item("presence of features", rows * len(modalities), "host", "modalities"),
-            self._graph(),
+            *self._graph(),
         )
 
-    def _graph(self) -> Item:
+    def _graph(self) -> tuple[Item, ...]:
         if isinstance(self._recipe.method, AlignmentMethod):
             # Source and value of every edge into an own row, both ways of a triple, and the ends.
-            return Item("edges", self._load.owned_edges * 16 + self._num_rows * 8, "host", "cluster.num_workers")
-        return Item("known-true index", self._sizes.num_triples * _TRUTH_BYTES, "host", "cluster.num_workers")
+            return (Item("edges", self._load.owned_edges * 16 + self._num_rows * 8, "host", "cluster.num_workers"),)
+        sizes = self._sizes
+        # Train and dev, at most; it stays from the first evaluation on.
+        num_dev = min(sizes.num_triples + sizes.num_ranked, sizes.num_filtered)
+        if self._streams:
+            # Once a host, in the page cache: files that all its workers map.
+            every = (sizes.num_triples + num_dev + sizes.num_filtered) * _TRUTH_BYTES
+            return (Item("known-true indexes, mapped once a host", every, "mapped", "train.residency.kind"),)
+        return (
+            Item("known-true index", sizes.num_triples * _TRUTH_BYTES, "host", "train.residency.kind"),
+            Item("known-true index of train and dev", num_dev * _TRUTH_BYTES, "host", "train.residency.kind"),
+        )
+
+    def _building(self) -> dict[str, tuple[Item, ...]]:
+        """The largest index, before anything is ranked under it."""
+        if isinstance(self._recipe.method, AlignmentMethod) or self._streams:
+            return {}
+        num, field = self._sizes.num_filtered, "train.residency.kind"
+        return {
+            "sorting of the known-true index": (
+                Item("known-true index of all splits", num * _TRUTH_BYTES, "host", field),
+                Item("triples of all splits", num * _TRIPLE_BYTES, "host", field),
+                Item("sorting of them", num * _SORTING_BYTES, "host", field),
+            )
+        }
 
     def _start(self) -> tuple[Item, ...]:
         # Random words, uniform numbers and what is made of them, 8 bytes each.
@@ -225,8 +254,8 @@ class _Planner:
             if evaluate.max_dev_triples and self._sizes.num_ranked == self._sizes.num_triples:
                 questions = 2 * evaluate.max_dev_triples
             scores = min(evaluate.budget_bytes, questions * rows * scored.itemsize)
-            truth = self._sizes.num_filtered * _TRUTH_BYTES
-            items.append(Item("known-true index of all splits", truth, "host", "cluster.num_workers"))
+            truth = 0 if self._streams else self._sizes.num_filtered * _TRUTH_BYTES
+            items.append(Item("known-true index of all splits", truth, "host", "train.residency.kind"))
         weights = rows * tokens * (number + 1)
         return (
             Item("codes of all rows", codes + weights, self._device, "method.encoder.width"),

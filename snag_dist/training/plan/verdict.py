@@ -17,6 +17,8 @@ from snag_dist.training.recipe import Recipe
 
 # int64 triples, once a host, read by all of its workers.
 _TRIPLE_BYTES = 24
+# Of a triple in a stream: in a window that is read and shuffled, and in one that is on its way to the workers.
+_STREAMED_BYTES = 100
 
 _REMEDIES: Mapping[str, str] = {
     "table.placement": "set table.placement=disk (with table.kind=rowwise_adagrad), or use more hosts",
@@ -25,7 +27,9 @@ _REMEDIES: Mapping[str, str] = {
     "all, or lower train.batch_size",
     "train.batch_size": "lower train.batch_size, or raise cluster.num_workers",
     "evaluate.budget_bytes": "lower evaluate.budget_bytes",
-    "cluster.num_workers": "use fewer workers on each host: each has a process and an index of its own, or more hosts",
+    "cluster.num_workers": "use fewer workers on each host: each has a process of its own, or more hosts",
+    "train.residency.kind": "set train.residency.kind=stream, which maps one index for all workers of a host, or use "
+    "fewer workers on each host",
     "method.encoder.width": "lower method.encoder.width, or use more hosts, each of which then holds fewer rows",
     "modalities": "name fewer modalities",
     "ingest.virtual_shards": "ingest with more virtual_shards",
@@ -79,7 +83,7 @@ class Verdict:
         memory: of the worker that owns most rows.
         machines: it shall run on.
         workers_per_host: on the host that has most.
-        shared_bytes: on a host, whatever the number of its workers: the triples.
+        shared_bytes: on a host, whatever the number of its workers: the triples, or the windows of a stream of them.
         fanout: the largest `train.fanout` with which a run of alignment that does not fit would; None where none does.
     """
 
@@ -93,6 +97,8 @@ class Verdict:
     def of(cls, recipe: Recipe, sizes: GraphSizes, machines: Machines) -> Self:
         """Weigh a recipe."""
         shared = sizes.num_triples * _TRIPLE_BYTES
+        if recipe.streams(sizes.num_triples):
+            shared = min(recipe.train.residency.window_rows, sizes.num_triples) * _STREAMED_BYTES
         per_host = -(-recipe.cluster.fewest_workers // machines.num_hosts)
 
         def weigh(choices: Recipe) -> Self:

@@ -71,6 +71,8 @@ def test_bytes_by_hand(table: str, state: int) -> None:
     assert found["features, mapped"] == (500 * 5 * 2, "mapped")
     assert found["presence of features"] == (500, "host")
     assert found["known-true index"] == (300 * 48, "host")
+    # Train and the largest other split.
+    assert found["known-true index of train and dev"] == (320 * 48, "host")
     assert found["known-true index of all splits"] == (340 * 48, "host")
     # Codes and, for two tokens, their weight and presence.
     assert found["codes of all rows"] == (500 * 8 * 4 + 500 * 2 * 5, "host")
@@ -78,6 +80,35 @@ def test_bytes_by_hand(table: str, state: int) -> None:
     assert found["copy of rows and state"] == (500 * (8 * 4 + state // 500), "host")
     assert found["file of a virtual shard"] == (100 * (8 * 4 + state // 500), "host")
     assert found["codes of own rows and their gradients"] == (0, "host")
+
+
+def test_a_known_true_index_in_memory_is_counted_while_it_is_built_and_while_it_stays() -> None:
+    memory = plan_memory(make(), SIZES)
+    stays = {item.name: item.num_bytes for item in memory.resident}
+    assert (stays["known-true index"], stays["known-true index of train and dev"]) == (300 * 48, 320 * 48)
+    building = memory.phases["sorting of the known-true index"]
+    assert sum(item.num_bytes for item in building) == 340 * (48 + 24 + 37)
+    # 1,000 triples of all splits without store: none is counted twice.
+    alone = plan_memory(make(), replace(SIZES, num_triples=1000, num_ranked=1000, num_filtered=1000))
+    assert items(alone)["known-true index of train and dev"] == (1000 * 48, "host")
+    assert "sorting of the known-true index" not in plan_memory(make(**ALIGNMENT), LINKED).phases
+
+
+@pytest.mark.parametrize("residency", [{"kind": "stream"}, {"budget_bytes": 300 * 24 - 1}])
+def test_a_stream_holds_no_triples_and_no_index(residency: dict[str, Any]) -> None:
+    recipe = make(train={"batch_size": 64, "residency": {**residency, "window_rows": 100}})
+    memory = plan_memory(recipe, SIZES)
+    found = items(memory)
+    assert found["known-true indexes, mapped once a host"] == ((300 + 320 + 340) * 48, "mapped")
+    assert found["known-true index of all splits"] == (0, "host")
+    assert {"known-true index", "known-true index of train and dev"}.isdisjoint(found)
+    assert "sorting of the known-true index" not in memory.phases
+    # Ten times the triples take no more memory of a host.
+    more = replace(SIZES, num_triples=3000, num_filtered=3400)
+    assert plan_memory(recipe, more).peak("host") == memory.peak("host")
+    verdicts = [Verdict.of(recipe, sizes, Machines(1, 1 << 40, None)) for sizes in (SIZES, more)]
+    assert [verdict.shared_bytes for verdict in verdicts] == [100 * 100, 100 * 100]
+    assert Verdict.of(make(), SIZES, Machines(1, 1 << 40, None)).shared_bytes == 300 * 24
 
 
 def test_float64_doubles_rows_and_codes() -> None:
@@ -352,7 +383,7 @@ REFUSALS = {
         SIZES,
         "cluster.num_workers: expected at most 1.05 MB",
         "process 482 MB",
-        "use fewer workers on each host: each has a process and an index of its own, or more hosts",
+        "use fewer workers on each host: each has a process of its own, or more hosts",
     ),
     "budget": (
         make(evaluate={"budget_bytes": 8 << 30}, plan={"host_bytes": 3 << 30}),
@@ -364,9 +395,10 @@ REFUSALS = {
     "triples": (
         make(plan={"host_bytes": 1 << 30}),
         replace(SIZES, num_triples=50_000_000),
-        "cluster.num_workers: expected at most 1.07 GB",
+        "train.residency.kind: expected at most 1.07 GB",
         "known-true index 2.4 GB",
-        "use fewer workers on each host: each has a process and an index of its own, or more hosts",
+        "set train.residency.kind=stream, which maps one index for all workers of a host, or use fewer workers on each "
+        "host",
     ),
 }
 

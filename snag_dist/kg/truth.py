@@ -66,7 +66,13 @@ class Side:
     def build(cls, pair_keys: Ids, answers: Ids, size: int) -> "Side":
         """Sort answers (T,) by their pairs; duplicates count once."""
         pairs, index = np.unique(pair_keys, return_inverse=True)
-        codes = np.unique(index.astype(np.int64, copy=False) * size + answers)
+        codes = index.astype(np.int64, copy=False) * size + answers
+        del index
+        # In place: `np.unique` would hold a hash table of all codes beside them.
+        codes.sort()
+        is_new = np.ones(len(codes), dtype=np.bool_)
+        np.not_equal(codes[1:], codes[:-1], out=is_new[1:])
+        codes = codes[is_new]
         offsets = np.searchsorted(codes, np.arange(len(pairs) + 1, dtype=np.int64) * size)
         return cls(pairs, offsets.astype(np.int64, copy=False), codes, size)
 

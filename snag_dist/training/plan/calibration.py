@@ -9,12 +9,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from snag_dist.method.choices import AlignmentMethod, CompletionMethod
 from snag_dist.objective.all_entities import AllEntitiesConfig
-from snag_dist.training.plan.load import StepLoad
+from snag_dist.task.alignment import AlignmentTask, assemble_pairs
+from snag_dist.training.engine import DTYPES
+from snag_dist.training.plan.activations import packed_width
+from snag_dist.training.plan.load import StepLoad, global_batch
 from snag_dist.training.plan.memory import build_task
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.traffic import Traffic
@@ -64,19 +68,34 @@ def calibrate(recipe: Recipe, sizes: GraphSizes, num_hosts: int) -> Calibration:
     trial_sizes = replace(
         sizes, num_entities=min(own_rows, _ROWS), num_triples=_trial_triples(recipe, sizes, min(own_rows, _ROWS))
     )
-    # The pairs of alignment meet all others of the batch; triples meet their slice's pool.
-    own = max(1, min(recipe.train.batch_size, max(sizes.num_triples, sizes.num_links)) // workers)
-    batch_size = min(own, trial_sizes.num_entities // 2)
+    batch, _ = global_batch(recipe, sizes)
     # In a process of its own: DeepSpeed keeps hold of the first process group it meets, and memory is given back.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        measured = process.submit(_measure, recipe, trial_sizes, batch_size, threads, own_rows)
+        measured = process.submit(_measure, recipe, trial_sizes, batch, threads, own_rows)
         seconds = measured.result()
-    network = Traffic.of(recipe, load, task).seconds(recipe.plan.network_bytes_per_second, num_hosts)
+    network = Traffic.of(recipe, sizes, load, task).seconds(recipe.plan.network_bytes_per_second, num_hosts)
     return Calibration(seconds, network, load.steps, threads)
 
 
-def _measure(recipe: Recipe, sizes: GraphSizes, batch_size: int, threads: int, own_rows: int) -> float:
-    """Seconds of a step on made-up rows, and of what `own_rows` add to them."""
+def trial_batch(recipe: Recipe, batch: int, num_entities: int) -> int:
+    """Examples of the batch of a trial alone that give it a worker's share of the work.
+
+    Args:
+        recipe: of the run.
+        batch: examples of a step, over all workers.
+        num_entities: of the trial.
+    """
+    if load_grows_with_rows(recipe):
+        # Every owner scores the queries of all workers.
+        return batch
+    own = max(1, batch // recipe.cluster.fewest_workers)
+    # Both ends of a link are entities of the trial.
+    return min(own, max(1, num_entities // 2)) if isinstance(recipe.method, AlignmentMethod) else own
+
+
+def _measure(recipe: Recipe, sizes: GraphSizes, batch: int, threads: int, own_rows: int) -> float:
+    """Seconds of a step on made-up rows, and of what `own_rows` and the pairs of other workers add to them."""
+    batch_size = trial_batch(recipe, batch, sizes.num_entities)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
@@ -87,6 +106,7 @@ def _measure(recipe: Recipe, sizes: GraphSizes, batch_size: int, threads: int, o
             seconds *= own_rows / sizes.num_entities
         else:
             seconds += _idle_rows_seconds(trial, own_rows - sizes.num_entities)
+        seconds += _other_pairs_seconds(recipe, trial, batch_size, batch)
         dist.destroy_process_group()
     return seconds
 
@@ -114,7 +134,26 @@ def _idle_rows_seconds(trial: Trial, num_rows: int) -> float:
     return seconds * num_rows / len(table.rows)
 
 
-def _median_seconds(call: Callable[[], None], num: int) -> float:
+def _other_pairs_seconds(recipe: Recipe, trial: Trial, own: int, batch: int) -> float:
+    """What the pairs of other workers, which meet this one's in the contrasts of alignment, add to a step."""
+    task = trial.task
+    if not isinstance(task, AlignmentTask) or batch <= own:
+        return 0.0
+
+    def seconds(num: int) -> float:
+        pairs = np.stack([np.arange(num), num + np.arange(num)], axis=1)
+        batch = assemble_pairs(pairs, 0, own).to(trial.group.device)
+        dtype = DTYPES[recipe.train.engine.precision]
+        packed = torch.rand(2 * num, packed_width(task), dtype=dtype, device=trial.group.device, requires_grad=True)
+        # No gradients of parameters: those are the engine's, whose hooks expect whole steps.
+        return _median_seconds(
+            lambda: torch.autograd.grad(task.loss(packed, batch).loss, packed), recipe.plan.calibration_steps
+        )
+
+    return max(0.0, seconds(batch) - seconds(own))
+
+
+def _median_seconds(call: Callable[[], object], num: int) -> float:
     for _ in range(_WARM):
         call()
     seconds: list[float] = []

@@ -47,7 +47,7 @@ class RunPlan:
         task = build_task(recipe, sizes)
         load = StepLoad.of(recipe, sizes, task)
         verdict = Verdict.of(recipe, sizes, Machines.of(recipe))
-        traffic = Traffic.of(recipe, load, task)
+        traffic = Traffic.of(recipe, sizes, load, task)
         calibration = calibrate(recipe, sizes, verdict.machines.num_hosts) if timed and verdict.fits else None
         cost = None if calibration is None else RunCost.of(recipe, calibration)
         return cls(sizes, load, verdict, traffic, calibration, cost)
@@ -75,10 +75,15 @@ class RunPlan:
 
     def _step_lines(self) -> list[str]:
         load, traffic = self.load, self.traffic
+        queries = (
+            f"queries {gigabytes(traffic.queries)}, their gradients and slopes {gigabytes(traffic.query_gradients)}, "
+            f"sums of scores {gigabytes(traffic.statistics)}, "
+        )
         lines = [
             f"a step of a worker: {load.rows:,} rows, {load.encoded:,} entities encoded, {load.pairs:,} pairs scored",
             f"  sends {gigabytes(traffic.total)}: ids {gigabytes(traffic.ids)}, codes {gigabytes(traffic.codes)}, "
-            f"their gradients {gigabytes(traffic.gradients)}, dense gradients {gigabytes(traffic.dense)}",
+            f"their gradients {gigabytes(traffic.gradients)}, {queries if load.queries else ''}"
+            f"dense gradients {gigabytes(traffic.dense)}",
         ]
         timed = self.calibration
         if timed is None:

@@ -1,6 +1,6 @@
 """A real stepper on made-up rows: the network, table, sampler and engine of a recipe, without its data.
 
-Calibration times its steps; what a worker holds is measured on it, too.
+Calibration times its steps in a group of one; what a worker holds is measured on it, in groups of any size.
 """
 
 from collections.abc import Iterator
@@ -32,6 +32,7 @@ from snag_dist.training.engine import DTYPES
 from snag_dist.training.plan.memory import build_task
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.recipe import Recipe
+from snag_dist.training.second_player import SecondPlayer
 from snag_dist.training.step import Batch, Stepper, Stopwatch
 
 Ids = NDArray[np.int64]
@@ -53,19 +54,21 @@ class MadeUpFeatures:
 
 @dataclass(frozen=True)
 class Trial:
-    """A group of one that trains on a random graph.
+    """A worker that trains on a random graph.
 
     Attributes:
+        group: the workers.
         task: network of the recipe.
         stepper: its engine and table.
         features: by modality.
-        partition: of the rows, all to the one worker.
+        partition: of the rows over the workers.
         batches: slices and their moments, without end.
         triples: (T, 3) of the random graph.
         truth: known-true index of completion.
         edges: of alignment.
     """
 
+    group: Group
     task: CompletionTask | AlignmentTask
     stepper: Stepper
     features: dict[str, Any]
@@ -76,18 +79,21 @@ class Trial:
     edges: OwnedEdges | None
 
     @classmethod
-    def build(cls, recipe: Recipe, sizes: GraphSizes, *, batch_size: int, scratch: Path) -> Self:
-        """Set up a trial; a process group of one must be up.
+    def build(
+        cls, recipe: Recipe, sizes: GraphSizes, *, batch_size: int, scratch: Path, group: Group | None = None
+    ) -> Self:
+        """Set up a trial; the process group must be up.
 
         Args:
             recipe: of the run.
             sizes: of the random graph.
-            batch_size: of a step.
+            batch_size: of a step, over all workers.
             scratch: for mapped rows.
+            group: the workers; unset: this one alone, on the device of the recipe.
         """
-        group = Group(device=torch.device("cuda" if recipe.cluster.use_gpu else "cpu"))
+        group = group or Group(device=torch.device("cuda" if recipe.cluster.use_gpu else "cpu"))
         task = build_task(recipe, sizes)
-        partition = Partition(sizes.num_entities, sizes.virtual_shards, 1)
+        partition = Partition(sizes.num_entities, sizes.virtual_shards, group.size)
         draw = np.random.default_rng(recipe.seed)
         limits = (sizes.num_entities, sizes.num_relations, sizes.num_entities)
         triples = np.stack([draw.integers(0, limit, sizes.num_triples) for limit in limits], axis=1)
@@ -111,17 +117,19 @@ class Trial:
         exchange, stopwatch = Exchange(group, partition), Stopwatch(group.device)
         truth, edges = None, None
         if isinstance(task, AlignmentTask):
-            edges = OwnedEdges.build(triples, sizes.num_entities, *partition.rows(0))
+            edges = OwnedEdges.build(triples, sizes.num_entities, *partition.rows(group.rank))
             module: Any = DistributedAlignment(task, edges, exchange, stopwatch, recipe.train.fanout)
-            batches = _pairs(sizes, batch_size, recipe.seed)
+            batches = _pairs(sizes, batch_size, recipe.seed, group)
         else:
             method = recipe.method
             assert isinstance(method, CompletionMethod)
             truth = TruthIndex.build(triples, sizes.num_entities, sizes.num_relations)
+            adversary = method.build_adversary(sizes.facts, recipe.seed)
+            opponent = None if adversary is None else SecondPlayer(adversary, group, dtype)
             module = (
                 DistributedAllEntities(task, method.loss, table, features, partition, group, stopwatch)  # pyright: ignore[reportArgumentType]
                 if isinstance(method.loss, AllEntitiesConfig)
-                else DistributedCompletion(task, exchange, stopwatch)
+                else DistributedCompletion(task, exchange, stopwatch, opponent)
             )
             batches = _corrupted(method.build_sampler(truth), MemoryTriples(triples, batch_size, group, recipe.seed))
         stepper = Stepper(
@@ -131,9 +139,9 @@ class Trial:
             group,
             recipe.train.engine,
             clip_norm=recipe.train.clip_norm,
-            micro_batch=batch_size,
+            micro_batch=-(-batch_size // group.size),
         )
-        return cls(task, stepper, features, partition, batches, triples, truth, edges)
+        return cls(group, task, stepper, features, partition, batches, triples, truth, edges)
 
     def step(self) -> None:
         """Take one step."""
@@ -149,9 +157,10 @@ def _corrupted(sampler: Any, source: MemoryTriples) -> Iterator[tuple[Batch, Mom
             step += 1
 
 
-def _pairs(sizes: GraphSizes, batch_size: int, seed: int) -> Iterator[tuple[Batch, Moment]]:
+def _pairs(sizes: GraphSizes, batch_size: int, seed: int, group: Group) -> Iterator[tuple[Batch, Moment]]:
     draw, half, step = np.random.default_rng(seed), sizes.num_entities // 2, 0
     while True:
         left = draw.permutation(half)[:batch_size]
-        yield assemble_pairs(np.stack([left, half + left], axis=1), 0, len(left)), Moment(0, 0, step)
+        first, stop = (len(left) * rank // group.size for rank in (group.rank, group.rank + 1))
+        yield assemble_pairs(np.stack([left, half + left], axis=1), first, stop), Moment(0, 0, step)
         step += 1

@@ -26,6 +26,11 @@ _REMEDIES: Mapping[str, str] = {
     "train.fanout": "set train.fanout={fanout}, so that a step draws so many neighbours of an entity instead of taking "
     "all, or lower train.batch_size",
     "train.batch_size": "lower train.batch_size, or raise cluster.num_workers",
+    "train.engine.host_memory": "set train.engine.host_memory=return: slower, but what a step frees goes back",
+    "method.loss.block": "lower method.loss.block",
+    "method.loss.kept_rows": "lower method.loss.kept_rows: of the others, inner values are made again on the way back",
+    "method.loss.kept_scores": "lower method.loss.kept_scores: the others are made again on the way back",
+    "evaluate.first_pass": "set evaluate.first_pass=exact, or evaluate.precision=float32",
     "evaluate.budget_bytes": "lower evaluate.budget_bytes",
     "cluster.num_workers": "use fewer workers on each host: each has a process of its own, or more hosts",
     "train.residency.kind": "set train.residency.kind=stream, which maps one index for all workers of a host, or use "

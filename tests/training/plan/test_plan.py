@@ -11,10 +11,18 @@ import torch
 
 from snag_dist.errors import ConfigError, ResourceError
 from snag_dist.store.opened import Store
-from snag_dist.training.plan.activations import bytes_per_entity, bytes_per_link_pair, bytes_per_pair, saved_bytes
+from snag_dist.training.plan.activations import (
+    bytes_per_link_pair,
+    encoding_each,
+    evaluated_each,
+    kept_pair,
+    saved_bytes,
+    scoring_ways,
+)
 from snag_dist.training.plan.calibration import calibrate
+from snag_dist.training.plan.live_bytes import LiveBytes, Way
 from snag_dist.training.plan.load import StepLoad
-from snag_dist.training.plan.memory import PROCESS_BYTES, WorkerMemory, build_task, plan_memory
+from snag_dist.training.plan.memory import PROCESS_BYTES, WorkerMemory, build_adversary, build_task, plan_memory
 from snag_dist.training.plan.report import RunPlan
 from snag_dist.training.plan.sizes import GraphSizes, ModalitySize, distinct
 from snag_dist.training.plan.traffic import Traffic
@@ -79,7 +87,6 @@ def test_bytes_by_hand(table: str, state: int) -> None:
     assert found["scores of a block of queries"] == (2 * 20 * 500 * 4, "host")
     assert found["copy of rows and state"] == (500 * (8 * 4 + state // 500), "host")
     assert found["file of a virtual shard"] == (100 * (8 * 4 + state // 500), "host")
-    assert found["codes of own rows and their gradients"] == (0, "host")
 
 
 def test_a_known_true_index_in_memory_is_counted_while_it_is_built_and_while_it_stays() -> None:
@@ -168,21 +175,61 @@ def test_saved_bytes_by_hand() -> None:
     assert saved_bytes(lambda: left + right) == 0
 
 
+def test_live_bytes_by_hand() -> None:
+    weight = torch.randn(3, 3, requires_grad=True)
+
+    def way(num: int) -> Any:
+        inputs = torch.randn(num, 3)
+        weight.grad = None
+        return lambda: (inputs @ weight).tanh().exp()
+
+    # Kept: tanh and exp. On the way back the gradient of ones, and those of exp and tanh in turn.
+    assert Way.of(way(10)) == Way(2 * 10 * 3 * 4, 5 * 10 * 3 * 4)
+    each, rest = Way.of_each(way, 100)
+    assert (each.kept, each.peak) == (2 * 3 * 4, 5 * 3 * 4)
+    assert rest == Way(0, 0)
+    with LiveBytes() as live:
+        first = torch.zeros(5)
+        second = first.view(5) + 1
+        del first
+        assert live.now == 20
+        del second
+    assert (live.now, live.peak) == (0, 40)
+
+
 def test_activations_grow_with_width() -> None:
-    narrow, wide = (
-        bytes_per_entity(build_task(make(method={"encoder": {"width": width}}), SIZES), SIZES, torch.float32)
-        for width in (8, 64)
-    )
-    assert 8 * 4 < narrow < wide
-    graph = make(method={"encoder": {"width": 8, "fusion": {"kind": "graph"}}})
-    assert bytes_per_entity(build_task(graph, SIZES), SIZES, torch.float32) < narrow
+    def encode(**encoder: Any) -> Way:
+        task: Any = build_task(make(method={"encoder": encoder}), SIZES)
+        assert evaluated_each(task, SIZES, torch.float32) < encoding_each(task, SIZES, torch.float32).peak
+        return encoding_each(task, SIZES, torch.float32)
+
+    narrow, wide = encode(width=8), encode(width=64)
+    assert 8 * 4 < narrow.kept < wide.kept
+    assert narrow.kept < narrow.peak < wide.peak
+    assert encode(width=8, fusion={"kind": "graph"}).kept < narrow.kept
+
+
+def test_generators_hold_more() -> None:
+    recipe = make(method={"kind": "adamf", "encoder": {"width": 8}, "adversary": {}})
+    task: Any = build_task(recipe, SIZES)
+    alone = encoding_each(task, SIZES, torch.float32)
+    played = encoding_each(task, SIZES, torch.float32, build_adversary(recipe, SIZES))
+    # 512 columns between the two maps of a generator, before and after what bends them.
+    assert played.kept - alone.kept > 2 * 512 * 4
 
 
 def test_the_modulus_keeps_nothing_of_a_pair_and_a_product_of_own_candidates_does() -> None:
     rotate: Any = build_task(make(), SIZES)
-    assert bytes_per_pair(rotate, torch.float32, own=False) < 8
-    product: Any = build_task(make(method={"encoder": {"width": 8}, "scorer": {"kind": "distmult"}}), SIZES)
-    assert bytes_per_pair(product, torch.float32, own=True) >= 8 * 4
+    assert kept_pair(rotate, torch.float32) == 4
+
+    def kept(candidates: int, **method: Any) -> float:
+        task: Any = build_task(make(method={"encoder": {"width": 8}, **method}), SIZES)
+        each, _ = scoring_ways(task, torch.float32, candidates=candidates, own=True, codes_each=2.0, adversary=None)
+        return each.kept
+
+    product = {"scorer": {"kind": "distmult"}}
+    assert kept(20, **product) - kept(10, **product) > 10 * 8 * 4
+    assert kept(20) - kept(10) < 10 * 8 * 4
 
 
 def test_contrasts_keep_numbers_of_every_pair() -> None:
@@ -223,9 +270,14 @@ def test_load_of_a_loss_over_all_entities_by_hand() -> None:
         assert load.rows == (500 if candidates == "fresh" else -(-known // 2))
         assert load.encoded == (32 if candidates == "fresh" else 32 + -(-known // 2))
         assert load.own_codes == 500
+        assert load.queries == 32 * 2
         assert load.pairs == 32 * 2 * 32
         found = items(plan_memory(recipe, sizes))
-        assert found["codes of own rows and their gradients"] == (500 * 8 * 4 * 2, "host")
+        assert found["touched rows"] == (load.rows * 8 * 4, "host")
+        assert found["cached codes of own rows"] == (0 if candidates == "fresh" else 2 * 500 * 8 * 4, "host")
+        # Four bytes a score of 64 queries with 500 rows, four numbers of those of a block, and the codes' gradients.
+        scored = 64 * 500 * 4 + 64 * 32 * 4 * 4 + 500 * 8 * 4
+        assert found["kept scores, or gradients of codes"][0] >= scored
 
 
 def test_load_of_alignment_by_hand() -> None:
@@ -245,6 +297,8 @@ def test_load_of_alignment_by_hand() -> None:
     # Below the last layer; edges into the pairs' entities and into those.
     assert load.inner == -(-once // 2)
     assert load.halo == load.inner + load.rows
+    # Of a worker's own: four neighbours of the pairs' entities, five of those that are reached by an edge.
+    assert load.asked == distinct(27 * 4, 1000) + distinct((54 * 4 + (once - 54) * 5) / 2, 1000)
     assert load.edges == -(-(54 * 5 + once * 5) // 2)
     drawn = StepLoad.of(make(**ALIGNMENT, train={"batch_size": 64, "fanout": 1}), LINKED, task)
     once = distinct(54 * 2, 1000)
@@ -287,22 +341,24 @@ def test_traffic_by_hand() -> None:
         encoded=1,
         own_codes=0,
         arrived=100,
+        queries=0,
         pairs=1,
         code_width=8,
         halo=0,
+        asked=0,
         inner=0,
         edges=0,
         owned_edges=0,
         steps=1,
     )
-    traffic = Traffic.of(recipe, load, task)
+    traffic = Traffic.of(recipe, SIZES, load, task)
     parameters = sum(parameter.numel() for parameter in task.parameters())
     assert (traffic.ids, traffic.codes, traffic.gradients) == (400, 1600, 1600)
     assert traffic.dense == 2 * 4 * parameters // 2
     assert traffic.total == 3600 + traffic.dense
     assert traffic.seconds(traffic.total / 2, 4) == pytest.approx(2.0)
     assert traffic.seconds(1.0, 1) == 0.0
-    alone = Traffic.of(make(cluster={"num_workers": 1}), load, task)
+    alone = Traffic.of(make(cluster={"num_workers": 1}), SIZES, load, task)
     assert alone.total == 0
 
 
@@ -548,7 +604,7 @@ def test_the_network_adds_its_time_between_hosts() -> None:
     sizes = GraphSizes.of(recipe, None)
     timed = calibrate(recipe, sizes, 2)
     task = build_task(recipe, sizes)
-    sent = Traffic.of(recipe, StepLoad.of(recipe, sizes, task), task).total
+    sent = Traffic.of(recipe, sizes, StepLoad.of(recipe, sizes, task), task).total
     assert timed.network_seconds == pytest.approx(sent / 1000.0)
     assert timed.step_seconds == pytest.approx(timed.compute_seconds + timed.network_seconds)
 

@@ -241,8 +241,8 @@ class _Planner:
         return (*live, Item("holes between blocks that are used again", holes, "host", remedy))
 
     def _tensor_bytes(self) -> int:
-        # Of a tensor as most of a step are.
-        rows, method = self._load.encoded, self._recipe.method
+        # Of a tensor as most of a step are; under a structure encoder, of the neighbours.
+        rows, method = max(self._load.encoded, self._load.rows), self._recipe.method
         if isinstance(method, CompletionMethod) and isinstance(method.loss, AllEntitiesConfig):
             rows = min(method.loss.block, self._num_rows)
         return rows * self._width * self._dtype.itemsize
@@ -261,7 +261,7 @@ class _Planner:
         per_entity = bytes_per_entity(task, self._sizes, self._dtype)
         # What enters the first layer of the structure encoder and the gradient of that lie beside the rows.
         rows = load.rows * width * self._row_dtype.itemsize * 4
-        entities = load.encoded * (per_entity + self._raw + 2 * load.code_width * number)
+        entities = load.encoded * (per_entity + 2 * self._raw + 2 * load.code_width * number)
         arrived = load.arrived * load.code_width * number * 2
         scores = load.pairs * bytes_per_link_pair(task, self._dtype)
         return (
@@ -293,7 +293,7 @@ class _Planner:
         back = max(0, round(load.encoded * (encoding.peak - encoding.kept)) - scores)
         return (
             Item(_TOUCHED, self._looked_up(load.rows), self._device, "train.batch_size"),
-            Item("raw vectors", load.encoded * self._raw, self._device, "train.batch_size"),
+            Item("raw vectors, and the next step's", 2 * load.encoded * self._raw, self._device, "train.batch_size"),
             Item("activations of the encoder", round(load.encoded * encoding.kept), self._device, "train.batch_size"),
             Item("codes of the batch", self._arrived(), self._device, "train.batch_size"),
             Item("scores and negatives", scores, self._device, "train.batch_size"),
@@ -316,7 +316,8 @@ class _Planner:
             raw = block * self._raw
             back = block * (encoding.peak - (encoding.kept if kept_rows else 0))
         else:
-            inner, raw = round(load.encoded * encoding.kept), load.encoded * self._raw
+            # Those of the next step are read meanwhile.
+            inner, raw = round(load.encoded * encoding.kept), 2 * load.encoded * self._raw
             back = load.encoded * (encoding.peak - encoding.kept)
         pairs = min(loss.kept_scores, load.queries * self._num_rows)
         tile = min(_TILE_SCORES, load.queries * block)

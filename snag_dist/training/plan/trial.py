@@ -5,6 +5,7 @@ Calibration times its steps in a group of one; what a worker holds is measured o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,7 +63,7 @@ class Trial:
         stepper: its engine and table.
         features: by modality.
         partition: of the rows over the workers.
-        batches: slices and their moments, without end.
+        batches: slices and their moments, each with the one after it, without end.
         triples: (T, 3) of the random graph.
         truth: known-true index of completion.
         edges: of alignment.
@@ -73,7 +74,7 @@ class Trial:
     stepper: Stepper
     features: dict[str, Any]
     partition: Partition
-    batches: Iterator[tuple[Batch, Moment]]
+    batches: Iterator[tuple[tuple[Batch, Moment], tuple[Batch, Moment]]]
     triples: Ids
     truth: TruthIndex | None
     edges: OwnedEdges | None
@@ -141,11 +142,12 @@ class Trial:
             clip_norm=recipe.train.clip_norm,
             micro_batch=-(-batch_size // group.size),
         )
-        return cls(group, task, stepper, features, partition, batches, triples, truth, edges)
+        return cls(group, task, stepper, features, partition, pairwise(batches), triples, truth, edges)
 
     def step(self) -> None:
-        """Take one step."""
-        self.stepper.step(*next(self.batches), 1e-4)
+        """Take one step, with the next one announced, as training does."""
+        (batch, moment), following = next(self.batches)
+        self.stepper.step(batch, moment, 1e-4, following=following)
 
 
 def _corrupted(sampler: Any, source: MemoryTriples) -> Iterator[tuple[Batch, Moment]]:

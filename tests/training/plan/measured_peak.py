@@ -1,11 +1,9 @@
-"""Body of a process whose memory is measured: a trial of a recipe, its steps, its evaluation.
+"""What processes hold at their peak that do as workers do: a trial of a recipe, its steps, its evaluation."""
 
-Prints two peaks in bytes: above what the process held when everything was imported and used once, and of all its pages.
-"""
-
+import ctypes
 import dataclasses
+import gc
 import json
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -13,15 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from snag_dist.kg.links import LinkSplit
+from snag_dist.kg.truth import TruthIndex
 from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
 from snag_dist.shard.ranking import rank_triples
 from snag_dist.task.completion import CompletionTask
+from snag_dist.training import allocator
 from snag_dist.training.alignment_scoring import AlignmentScoring
+from snag_dist.training.allocator import StepMemory
 from snag_dist.training.checkpoint import Checkpoints
 from snag_dist.training.completion_scoring import encode_owned
 from snag_dist.training.cursor import Cursor
@@ -38,29 +37,74 @@ def read_case(text: str) -> tuple[Recipe, GraphSizes]:
     return Recipe.model_validate(tree["recipe"]), GraphSizes(modalities=modalities, **tree["sizes"])
 
 
-def live(recipe: Recipe, sizes: GraphSizes, folder: Path) -> None:
+def resident(pages: str = "RssAnon") -> int:
+    """Bytes of this process's own pages. Pages of files come and go as the kernel likes, and are left out."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{pages}:"))
+
+
+class Peaks(threading.Thread):
+    """Looks at `resident` every millisecond; the kernel keeps a peak only of all pages together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.by_phase: dict[str, int] = {}
+        self._phase = "start"
+        self._ended = threading.Event()
+
+    def begin(self, phase: str) -> None:
+        """Name what follows."""
+        self._phase = phase
+
+    def run(self) -> None:
+        while not self._ended.wait(1e-3):
+            self.by_phase[self._phase] = max(self.by_phase.get(self._phase, 0), resident())
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+        self.join()
+
+
+def live(recipe: Recipe, sizes: GraphSizes, group: Group, folder: Path, peaks: Peaks) -> None:
     """What a worker does."""
-    trial = Trial.build(recipe, sizes, batch_size=recipe.train.batch_size, scratch=folder)
+    peaks.begin("start")
+    batch_size = min(recipe.train.batch_size, sizes.num_links or sizes.num_triples)
+    trial = Trial.build(recipe, sizes, batch_size=batch_size, scratch=folder, group=group)
     trial.stepper.begin_epoch()
-    for _ in range(3):
+    peaks.begin("step")
+    for _ in range(4):
         trial.step()
-    checkpoints = Checkpoints(folder / f"checkpoints-{sizes.num_entities}", trial.partition, Group(), "store")
+    peaks.begin("checkpoint")
+    checkpoints = Checkpoints(folder / f"checkpoints-{sizes.num_entities}", trial.partition, group, "store")
     keeper: Any = SimpleNamespace(state=dict, load_state=lambda state: None)
     checkpoints.save(Cursor(), trial.stepper, keeper, best=False)
     trial.step()
     checkpoints.settle()
+    peaks.begin("evaluation")
+    trial.stepper.release_memory()
+    evaluate(recipe, sizes, trial)
+
+
+def evaluate(recipe: Recipe, sizes: GraphSizes, trial: Trial) -> None:
+    """Rank as a worker does."""
+    dtype, group = DTYPES[recipe.train.engine.precision], trial.group
+    config = recipe.evaluate
     if isinstance(trial.task, CompletionTask):
-        dtype = DTYPES[recipe.train.engine.precision]
-        encoded = encode_owned(trial.task, trial.stepper.table, trial.features, trial.partition, 0, dtype)
-        assert trial.truth is not None
+        table, features = trial.stepper.table, trial.features
+        encoded = encode_owned(trial.task, table, features, trial.partition, group.rank, dtype)
+        # A worker has one of its own for dev, beside that of its sampler.
+        truth = TruthIndex.build(trial.triples, sizes.num_entities, sizes.num_relations)
         rank_triples(
             trial.triples[: sizes.num_ranked],
             codes=encoded.codes,
             task=trial.task,
-            truth=trial.truth,
+            truth=truth,
             partition=trial.partition,
-            group=Group(),
-            budget_bytes=recipe.evaluate.budget_bytes,
+            group=group,
+            budget_bytes=config.budget_bytes,
+            dtype=DTYPES[config.precision],
+            first_pass=None if config.first_pass == "exact" else DTYPES[config.first_pass],
         )
         return
     half = sizes.num_entities // 2
@@ -69,52 +113,50 @@ def live(recipe: Recipe, sizes: GraphSizes, folder: Path) -> None:
     place: Any = SimpleNamespace(
         recipe=recipe,
         partition=trial.partition,
-        group=Group(),
+        group=group,
         features=trial.features,
-        dtype=DTYPES[recipe.train.engine.precision],
+        dtype=dtype,
         store=SimpleNamespace(sides=lambda: sides),
     )
     assert trial.edges is not None
-    exchange = Exchange(Group(), trial.partition)
+    exchange = Exchange(group, trial.partition)
     links = LinkSplit(pairs, pairs, pairs)
     AlignmentScoring(place, trial.task, trial.stepper.table, trial.edges, exchange, links).dev_metrics()
 
 
-def resident(pages: str = "RssAnon") -> int:
-    """Bytes of this process's own pages. Pages of files come and go as the kernel likes, and are left out."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{pages}:"))
+def tidy() -> int:
+    """Let go of what is held for nothing, and return what is left."""
+    gc.collect()
+    StepMemory(reuse=True).release()
+    return resident()
 
 
-class Peak(threading.Thread):
-    """Looks at `resident` every millisecond; the kernel keeps a peak only of all pages together."""
+def measure(group: Group, case: str) -> dict[str, Any]:
+    """One worker's trial of a case, in a process of its own that has taken no step before.
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.bytes = 0
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        while not self._ended.wait(1e-3):
-            self.bytes = max(self.bytes, resident())
-
-    def end(self) -> int:
-        """Return the most that was seen."""
-        self._ended.set()
-        self.join()
-        return self.bytes
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    recipe, sizes = read_case(sys.argv[1])
+    Returns:
+        Bytes by phase above what the process held after a small trial, and `everything`, all its pages at their peak.
+    """
+    _set_allocator()
+    recipe, sizes = read_case(case)
     few = min(2000, sizes.num_links or 2000)
-    small = dataclasses.replace(sizes, num_entities=2000, num_triples=4000, num_ranked=min(10, few))
-    with tempfile.TemporaryDirectory() as folder:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
-        live(recipe, small, Path(folder))
-        before, peak = resident(), Peak()
-        peak.start()
-        live(recipe, sizes, Path(folder))
-    sys.stdout.write(f"{peak.end() - before} {resident('VmHWM')}\n")
-    sys.stdout.flush()
+    small = dataclasses.replace(
+        sizes, num_entities=2000, num_triples=4000, num_ranked=min(10, few), num_links=min(few, sizes.num_links)
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(group.broadcast_object(scratch))
+        live(recipe, small, group, folder, Peaks())
+        base, peaks = tidy(), Peaks()
+        peaks.start()
+        live(recipe, sizes, group, folder, peaks)
+        peaks.end()
+        group.barrier()
+    above = {phase: peak - base for phase, peak in peaks.by_phase.items()}
+    return {**above, "everything": resident("VmHWM"), "base": base}
+
+
+def _set_allocator() -> None:
+    # As `allocator.ENVIRONMENT` sets it for workers; this process has begun already.
+    library = ctypes.CDLL(None)
+    for option, name in ((-8, "MALLOC_ARENA_MAX"), (-3, "MALLOC_MMAP_THRESHOLD_")):
+        library.mallopt(option, int(allocator.ENVIRONMENT[name]))

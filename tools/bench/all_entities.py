@@ -4,7 +4,7 @@ The plain way: every step encodes all entities at once, keeps the graph, takes t
 cross-entropy, and steps one Adam over everything. Same network, same data, same questions; both codes that the paper
 uses, the graph token (on DB15K) and the mean of the tokens (on MKG-W). The calls of all ways alternate, and are timed
 in CPU seconds, which for one thread are those of a machine that does nothing else. Cached codes are made anew every 20
-steps: a twentieth of that is added to their step. Peaks are what a step adds to the memory of the process.
+steps: a twentieth of that is added to their step.
 """
 
 import time
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from workbench import forget_peak, group_of_one, make_recipe, make_worker, memory_gb, method_of, set_threads, summarise
+from workbench import group_of_one, make_recipe, make_worker, method_of, set_threads, summarise
 
 from snag_dist.kg.truth import TruthIndex
 from snag_dist.model.features import EntityInputs
@@ -64,7 +64,7 @@ def _measure_code(store: Path, runs: Path, code: str, group: Group, seed: int) -
     steps: dict[str, Step] = {name: _product_step(worker) for name, worker in workers.items()}
     worker = workers["fresh"]
     steps["plain"] = _PlainStep(worker, seed)
-    seconds, peaks = _time_in_turn(steps, worker, group, seed)
+    seconds = _time_in_turn(steps, worker, group, seed)
     phases = worker.stepper.stopwatch.read()
     refresh = _refresh_seconds(workers["cached"], seed)
     seconds["cached"] = [value + refresh / REFRESH_EVERY for value in seconds["cached"]]
@@ -75,7 +75,6 @@ def _measure_code(store: Path, runs: Path, code: str, group: Group, seed: int) -
             name: {
                 **summarise(values),
                 "triples_per_second": round(BATCH / middle[name]),
-                "peak_mb": peaks[name],
                 "times_plain": round(middle["plain"] / middle[name], 2),
             }
             for name, values in seconds.items()
@@ -95,28 +94,22 @@ def _product_step(worker: Worker) -> Step:
     return lambda batch, moment: worker.stepper.step(batch, moment, 1e-3)
 
 
-def _time_in_turn(
-    steps: dict[str, Step], worker: Worker, group: Group, seed: int
-) -> tuple[dict[str, list[float]], dict[str, int]]:
-    # CPU seconds of each call, and the megabytes of the largest peak, of every way.
+def _time_in_turn(steps: dict[str, Step], worker: Worker, group: Group, seed: int) -> dict[str, list[float]]:
     triples = worker.store.triples("train")
     sampler = method_of(worker.recipe).build_sampler(
         TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)
     )
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    peaks = dict.fromkeys(steps, 0)
     for number, part in zip(range(CALLS + 1), MemoryTriples(triples, BATCH, group, seed).epoch(0, 0), strict=False):
         moment = Moment(seed, 0, number)
         batch = assemble(sampler.draw(part.positives, part.first, moment), part.global_triples)
         for name, step in steps.items():
-            forget_peak()
-            before, start = memory_gb()["VmRSS"], time.process_time()
+            start = time.process_time()
             step(batch, moment)
             # The first turn warms up, and makes the cached codes; their part of later steps is counted by itself.
             if number:
                 seconds[name].append(time.process_time() - start)
-                peaks[name] = max(peaks[name], round(1e3 * (memory_gb()["VmHWM"] - before)))
-    return seconds, peaks
+    return seconds
 
 
 def _refresh_seconds(worker: Worker, seed: int) -> float:

@@ -168,8 +168,3 @@ def _work(
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.flush()
-
-
-def forget_peak() -> None:
-    """Let the peak of this process (VmHWM) begin anew at what it holds now."""
-    Path("/proc/self/clear_refs").write_text("5")

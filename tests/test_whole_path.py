@@ -134,7 +134,7 @@ def test_a_first_pass_in_bfloat16_changes_no_rank(world: Path) -> None:
 def test_a_first_pass_without_a_bound_is_refused(world: Path, changes: tuple[str, ...], first_pass: str) -> None:
     message = rf"evaluate\.first_pass: expected a scorer with a bound on its rounding in {first_pass}, got RotatE"
     with pytest.raises(ConfigError, match=message):
-        snag_dist.train(recipe(world, "name=rootless", f"evaluate.first_pass={first_pass}", *changes))
+        snag_dist.train(recipe(world, f"name=rootless-{first_pass}", f"evaluate.first_pass={first_pass}", *changes))
 
 
 def test_the_same_recipe_gives_the_same_ranks(world: Path) -> None:

@@ -73,7 +73,6 @@ CASES = {
     "100 k rows, lazy adam": make(100_000, modalities=TEXT, table={"kind": "lazy_adam"}),
     "100 k rows on disk": make(100_000, method=GRAPH, table={"kind": "lazy_adam", "placement": "disk"}),
     "attention over two modalities": make(20_000, modalities=TWO),
-    "attention, memory reused": make(20_000, modalities=TWO, train=REUSE),
     "attention, wider and twice the batch, memory reused": make(
         20_000, 256, modalities=TWO, train={"batch_size": 2048, **REUSE}
     ),

@@ -34,8 +34,8 @@ from snag_dist.objective.losses import LossReport
 from snag_dist.objective.score_statistics import Excluded, ScoreStatistics
 from snag_dist.shapes import match_shape
 
-# Scores made at once: 2^20 float32 are 4 MiB, which a cache holds from one pass to the next.
-_TILE_SCORES = 1 << 20
+TILE_SCORES = 1 << 20
+"""Scores made at once: 2^20 float32 are 4 MiB, which a cache holds from one pass to the next."""
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Scores (q, n) of queries (q, D) with candidates (n, D)."""
@@ -184,7 +184,7 @@ def _cut(plan: _Plan, num_queries: int, first: int, num_codes: int) -> list[_Til
     # Tiles of all queries with the codes of entities [first, first + num_codes).
     if not num_codes:
         return []
-    side = max(1, _TILE_SCORES // num_codes)
+    side = max(1, TILE_SCORES // num_codes)
     slices = [slice(row, min(row + side, num_queries)) for row in range(0, num_queries, side)]
     return [
         _Tile(

@@ -30,7 +30,7 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     # Four queries at a time with blocks of 10: every path over tiles is walked.
-    monkeypatch.setattr(all_entities, "_TILE_SCORES", 40)
+    monkeypatch.setattr(all_entities, "TILE_SCORES", 40)
 
 
 def draw(rows: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

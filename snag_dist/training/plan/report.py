@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from snag_dist.store.opened import Store
 from snag_dist.training.plan.calibration import Calibration, calibrate
 from snag_dist.training.plan.cost import RunCost
+from snag_dist.training.plan.items import Where
 from snag_dist.training.plan.load import StepLoad
-from snag_dist.training.plan.memory import Where, build_task
+from snag_dist.training.plan.memory import build_task
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.traffic import Traffic
 from snag_dist.training.plan.verdict import Machines, Verdict, gigabytes

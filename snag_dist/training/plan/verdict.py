@@ -11,7 +11,8 @@ from typing import Self
 import torch
 
 from snag_dist.errors import ResourceError
-from snag_dist.training.plan.memory import Item, Where, WorkerMemory, plan_memory
+from snag_dist.training.plan.items import Item, Where
+from snag_dist.training.plan.memory import WorkerMemory, plan_memory
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.recipe import Recipe
 

@@ -30,8 +30,8 @@ from snag_dist.shard.mixed_calls import score_single
 
 # Share of candidates that are scored again in double at most, and whose very bits are computed.
 _NEAR, _UNDECIDED = 1 / 16, 1 / 256
-# Numbers gathered at a time for scores of single pairs: 8 MiB of float64.
-_GATHERED = 1 << 20
+GATHERED_NUMBERS = 1 << 17
+"""Numbers gathered at a time for scores of single pairs: 1 MiB of float64."""
 
 
 def find_rounding(scorer: Scorer, first_pass: torch.dtype) -> Rounding:
@@ -209,7 +209,7 @@ class FirstPass:
 
     def _score_in_double(self, queries: Tensor, question: Tensor, column: Tensor) -> Tensor:
         # (n,) float64 scores of single pairs.
-        step = max(1, _GATHERED // queries.shape[1])
+        step = max(1, GATHERED_NUMBERS // queries.shape[1])
         scores = torch.empty(len(question), dtype=torch.float64, device=queries.device)
         for part in (slice(first, first + step) for first in range(0, len(question), step)):
             left = queries.index_select(0, question[part]).to(torch.float64)

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from snag_dist.kg.truth import TruthIndex
 from snag_dist.model.features import EntityInputs
 from snag_dist.random import Moment
 from snag_dist.shard.group import Group
-from snag_dist.task.completion import assemble
+from snag_dist.task.completion import CompletionBatch, assemble
 from snag_dist.training.batches import MemoryTriples
 from snag_dist.training.launch import connect, launch
 from snag_dist.training.run_folder import RunFolder
@@ -93,7 +94,7 @@ def _stepped(store: Path, seed: int, threads: int, group: Group) -> tuple[list[f
         recipe = make_recipe(store, Path(runs), seed=seed)
         worker = make_worker(recipe, group, threads)
         worker.stepper.begin_epoch()
-        batches = _batches(worker, seed, group)
+        batches = batches_of(worker, seed, group)
 
         def step() -> None:
             batch, moment = next(batches)
@@ -114,7 +115,7 @@ def _bare(store: Path, seed: int, threads: int, group: Group) -> list[float]:
         rows = torch.nn.Parameter(worker.stepper.table.rows.clone())
         optimizer = torch.optim.Adam([rows, *task.parameters()], lr=1e-3)
         statistics_of_rows = worker.stepper.table.column_statistics()
-        batches = _batches(worker, seed, group)
+        batches = batches_of(worker, seed, group)
 
         def step() -> None:
             batch, moment = next(batches)
@@ -128,7 +129,7 @@ def _bare(store: Path, seed: int, threads: int, group: Group) -> list[float]:
         return time_calls(step, warm=WARM, num=CALLS)
 
 
-def _batches(worker: Worker, seed: int, group: Group) -> Any:
+def batches_of(worker: Worker, seed: int, group: Group) -> Iterator[tuple[CompletionBatch, Moment]]:
     """Batches with their negatives, drawn when they are asked for, and the moments of their steps."""
     triples = worker.store.triples("train")
     truth = TruthIndex.build(triples, worker.store.num_entities, worker.store.num_relations)

@@ -83,7 +83,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "first_pass": Benchmark("ranks after a first pass in a coarser format", DB15K, 11, first_pass.measure),
     "all_entities": Benchmark("a step against all entities, and a plain loop's", DB15K, 2, all_entities.measure),
     "overhead": Benchmark("Ray, DeepSpeed and exchange at one worker", DB15K, 6, overhead.measure),
-    "scaling": Benchmark("two workers against one", DB15K, 4, scaling.measure),
+    "scaling": Benchmark("two workers against one", DB15K, 8, scaling.measure),
     "table_at_size": Benchmark("steps at 15 thousand and 5 M rows, memory", Nothing(), 4, table_at_size.measure),
     "ingest": Benchmark("ingest of DBpedia-665k", RawData("DBpedia-665k"), 2, ingest.measure),
     "ingest_world": Benchmark("ingest of a world of 5 M entities", Nothing(), 2, ingest.measure_world),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from snag_dist.method.choices import AlignmentMethod
+from snag_dist.shard.first_pass import GATHERED_NUMBERS
 from snag_dist.shard.row_optimizers import RowwiseAdagradConfig
 from snag_dist.shard.table import BLOCK_NUMBERS
 from snag_dist.task.adversarial import Adversary
@@ -38,9 +39,9 @@ _SORTING_BYTES = 37
 _TRIPLE_BYTES = 24
 # Scores copied at a time where they are counted, and masks of a byte and sums of four beside them.
 _COUNTED, _MASKS = 1 << 20, 6
-# Numbers of queries and candidates at a time that are scored again in double, and how often: both sides, as they were
+# How often numbers of queries and candidates are there while they are scored again in double: both sides, as they were
 # and in double, and what the scorer makes of them.
-_GATHERED, _TIES = 1 << 20, 8
+_TIES = 8
 # Rows encoded at a time when all of them are.
 _BLOCK = 4096
 
@@ -213,7 +214,7 @@ class _Planner:
             counted = _COUNTED * (scored.itemsize + _MASKS)
             items.append(Item("scores being counted", counted, self._device, ""))
             if evaluate.first_pass != "exact":
-                items.append(Item("near ties in double", _GATHERED * 8 * _TIES, self._device, "evaluate.first_pass"))
+                items.append(Item("near ties in double", GATHERED_NUMBERS * 8 * _TIES, self._device, "evaluate.first_pass"))
             truth = 0 if self._streams else self._sizes.num_filtered * _TRUTH_BYTES
             items.append(Item("known-true index of all splits", truth, "host", "train.residency.kind"))
         weights = rows * tokens * (number + 1)

@@ -162,6 +162,7 @@ class _AllEntities(torch.autograd.Function):
         (log_partition,) = ctx.saved_tensors
         slope = _Slope(log_partition, grads[0], grads[1], grads[2] / plan.num_entities)
         leaf: Tensor = ctx.leaf
+        _begin_gradients(ctx.blocks)
         for number, block in enumerate(ctx.blocks):
             for place, tile in enumerate(ctx.tiles[number]):
                 # Used up; a second pass over a retained graph makes them again.
@@ -194,6 +195,13 @@ def _cut(plan: _Plan, num_queries: int, first: int, num_codes: int) -> list[_Til
         )
         for rows in slices
     ]
+
+
+def _begin_gradients(blocks: Sequence[Tensor]) -> None:
+    # One large tensor for all: many small ones that stay, in the midst of what comes and goes, leave holes in the heap.
+    whole = blocks[0].new_zeros(sum(len(block) for block in blocks), *blocks[0].shape[1:])
+    for first, block in _with_first(blocks):
+        block.grad = whole[first : first + len(block)]
 
 
 def _take_grad(leaf: Tensor) -> Tensor:

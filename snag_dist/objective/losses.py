@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -24,6 +24,10 @@ class LossReport:
 
     loss: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def detach(self) -> "LossReport":
+        """Return the same numbers without the way they were made."""
+        return replace(self, loss=self.loss.detach())
 
 
 class RankingLoss(nn.Module, ABC):

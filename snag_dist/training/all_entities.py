@@ -8,9 +8,10 @@ without reentry, so that every parameter collects its gradient once, as DeepSpee
 are keyed by entity, so a block encoded again is the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -50,6 +51,36 @@ class AllEntitiesPlan(StepPlan):
     excluded: Excluded | None
 
 
+class OneTensor:
+    """Keeps blocks of rows in one large tensor.
+
+    A block that stays, small and in the midst of what comes and goes, leaves a hole in the heap around it that the next
+    block's tensors do not fit: so many that a step held twice what was alive. Large tensors are mapped outside of it.
+    """
+
+    def __init__(self, rows: Tensor):
+        """Keep blocks of as many rows, as wide and of the format as `rows` (E_local, D)."""
+        self._like = rows.detach()
+        self._whole: Tensor | None = None
+
+    def put(self, block: Tensor, first: int) -> Tensor:
+        """Copy a block (n, D) to its place, and return it there."""
+        if self._whole is None:
+            self._whole = torch.empty_like(self._like)
+        place = self._whole[first : first + len(block)].detach()
+        return place.copy_(block)
+
+
+class _Put(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, block: Tensor, whole: OneTensor, first: int) -> Tensor:
+        return whole.put(block, first)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0], None, None
+
+
 class OwnCodes:
     """Codes of all rows a worker owns.
 
@@ -77,19 +108,19 @@ class OwnCodes:
         """(E_local,) ids of the rows, on the host."""
         return torch.arange(self.table.first_row, self.table.first_row + len(self.table.rows))
 
-    def make(self, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> list[Tensor]:
+    def make(self, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Iterator[Tensor]:
         """Encode all rows (E_local, D) in blocks, at least one: (n, D) each, differentiable where gradients are on."""
-        codes: list[Tensor] = []
-        first = self.table.first_row
+        first, codes, grads = self.table.first_row, OneTensor(rows), OneTensor(rows)
         for block in rows.split(self._config.block):
-            place = (first, block, statistics, moment)
+            place, start = (first, block, statistics, moment), first - self.table.first_row
             first += len(block)
+            if block.requires_grad:
+                block.register_hook(partial(grads.put, first=start))
             if first - self.table.first_row <= self._config.kept_rows:
-                codes.append(self._encode_block(*place))
+                made = self._encode_block(*place)
             else:
                 made = checkpoint(self._encode_block, *place, use_reentrant=False, preserve_rng_state=False)
-                codes.append(cast(Tensor, made))
-        return codes
+            yield cast(Tensor, _Put.apply(made, codes, start))
 
     def _encode_block(self, first: int, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Tensor:
         ids = torch.arange(first, first + len(rows))
@@ -117,8 +148,9 @@ class CachedCodes:
         """(E_local, D) codes for a step, constants."""
         old = self._codes is None or moment.epoch != self._made.epoch
         if old or moment.step - self._made.step >= self._refresh_every:
+            self._codes = None
             with torch.no_grad():
-                self._codes = torch.cat(self._own.make(self._own.table.rows.to(dtype), statistics, moment))
+                self._codes = torch.cat(list(self._own.make(self._own.table.rows.to(dtype), statistics, moment)))
             self._made = moment
         assert self._codes is not None
         return self._codes
@@ -205,7 +237,7 @@ class DistributedAllEntities(DistributedTask):
         ids = plan.route.encode.to(inputs.rows.device)
         places = ids - self.own.table.first_row
         if self._cache is None:
-            blocks = self.own.make(inputs.rows, inputs.row_statistics, moment)
+            blocks = list(self.own.make(inputs.rows, inputs.row_statistics, moment))
             return torch.cat(blocks).index_select(0, places), blocks
         entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
         asked = self.task.codes(entities, moment)

@@ -27,6 +27,9 @@ from snag_dist.training.feature_reading import FeatureReader, read_features
 PHASES: tuple[str, ...] = ("data", "exchange", "encode", "score", "backward", "step")
 """Parts of a step whose time is logged."""
 
+# Of a gradient whose squares are summed: a copy of so many rows in float64 fits a cache.
+_ROWS_SUMMED = 1024
+
 
 class Stopwatch:
     """Seconds spent in each phase since the last reading."""
@@ -235,8 +238,10 @@ class Stepper:
             self.module.before_backward()
             # The engine averages gradients over workers, while the slices' losses add up to the batch mean.
             self.engine.backward(report.loss * self._group.size)
+            # Its graph still holds what the loss keeps outside of autograd's hands.
+            report = report.detach()
         with self.stopwatch.phase("step"):
-            grad = torch.zeros_like(rows) if rows.grad is None else rows.grad / self._group.size
+            grad = torch.zeros_like(rows) if rows.grad is None else rows.grad.div_(self._group.size)
             totals = self._total(report, grad, len(plan.rows), votes)
             norm = float((totals[0] + self.engine.squared_norm()).sqrt())
             loss = float(totals[1])
@@ -267,11 +272,16 @@ class Stepper:
 
     def _total(self, report: LossReport, grad: Tensor, num_rows: int, votes: Sequence[float]) -> Tensor:
         # One small all-reduce for everything a step reports: row norm, loss, rows, terms, votes.
-        values = [grad.to(torch.float64).square().sum(), report.loss.detach().to(torch.float64)]
+        values = [sum_of_squares(grad), report.loss.to(torch.float64)]
         values.append(torch.tensor(float(num_rows), dtype=torch.float64, device=grad.device))
         values += [term.to(torch.float64) for term in report.terms.values()]
         values += torch.tensor(votes, dtype=torch.float64, device=grad.device).unbind()
         return self._group.sum(torch.stack(values))
+
+
+def sum_of_squares(values: Tensor) -> Tensor:
+    """Sum the squares of `values` (N, D) in float64, a scalar, without a copy of all of them in it."""
+    return torch.stack([part.to(torch.float64).square().sum() for part in values.split(_ROWS_SUMMED)]).sum()
 
 
 def gather_features(

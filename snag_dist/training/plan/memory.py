@@ -214,7 +214,8 @@ class _Planner:
             counted = _COUNTED * (scored.itemsize + _MASKS)
             items.append(Item("scores being counted", counted, self._device, ""))
             if evaluate.first_pass != "exact":
-                items.append(Item("near ties in double", GATHERED_NUMBERS * 8 * _TIES, self._device, "evaluate.first_pass"))
+                ties = GATHERED_NUMBERS * 8 * _TIES
+                items.append(Item("near ties in double", ties, self._device, "evaluate.first_pass"))
             truth = 0 if self._streams else self._sizes.num_filtered * _TRUTH_BYTES
             items.append(Item("known-true index of all splits", truth, "host", "train.residency.kind"))
         weights = rows * tokens * (number + 1)

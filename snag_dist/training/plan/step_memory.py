@@ -20,6 +20,7 @@ from snag_dist.training.plan.activations import (
     scoring_ways,
 )
 from snag_dist.training.plan.items import Item, Where, total_bytes
+from snag_dist.training.plan.live_bytes import Way
 from snag_dist.training.plan.load import StepLoad
 from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.recipe import Recipe
@@ -29,11 +30,10 @@ EDGE_BYTES = 56
 # Of what is alive in a step, where it comes and goes in one heap. torch asks for blocks that begin at a multiple of 64
 # bytes: glibc looks for 96 bytes more and gives the ends back, which small blocks then take. So a block that was freed
 # is too small for the next of the same size; it serves a smaller one, or one as large as it and freed neighbours are.
-# The heap has nearly stopped growing after three steps. Fitted, not derived: 0.6 to 0.9 on 128 to 2048 triples, D = 128
-# and 256.
-_HOLES = 0.65
-# Items of a step that are as long as the table, where a loss looks at all of it.
-_TOUCHED, _CACHED = "touched rows", "cached codes of own rows"
+# The heap has nearly stopped growing after three steps. Fitted, not derived: 0.5 to 0.7 where most blocks are small, 0.2 to
+# 0.4 where most are large and a step uses them again, at D = 128 and 256.
+_HOLES, _HOLES_OF_LARGE = 0.65, 0.3
+_TOUCHED, _CODES = "touched rows", "codes of own rows"
 # Batches at a time: the one at hand, the next one, and the one that is drawn.
 _BATCHES = 3
 # What drawing own candidates takes, an int64 each: keys of head, relation and tail, their places, and turns of a sort.
@@ -72,36 +72,65 @@ class StepItems:
         self._num_rows = sizes.most_rows(recipe.cluster.fewest_workers)
         self._raw = sum(size.width * 4 for size in sizes.modalities.values())
         self._device: Where = "device" if recipe.cluster.use_gpu else "host"
+        method = recipe.method
+        loss = method.loss if isinstance(method, CompletionMethod) else None
+        self._loss = loss if isinstance(loss, AllEntitiesConfig) else None
 
     def items(self) -> tuple[Item, ...]:
         """Items that a step holds at its peak."""
         live = self._live()
         if self._device != "host":
             return live
-        reuses = self._recipe.train.engine.host_memory == "reuse"
-        # Small blocks are never given back while steps go on: those of a small batch, and of a loss that goes block by
-        # block over all entities, all but what is as long as the table.
-        if not reuses and self._tensor_bytes() >= allocator.LARGE_BYTES:
-            return live
-        in_heap = [item for item in live if reuses or item.name not in (_TOUCHED, _CACHED)]
-        holes = round(_HOLES * total_bytes(tuple(in_heap), "host"))
-        remedy = "train.engine.host_memory" if reuses else "train.batch_size"
-        return (*live, Item("holes between blocks that are used again", holes, "host", remedy))
+        remedy = "train.batch_size"
+        holes = _HOLES * self._small_bytes(live)
+        if self._recipe.train.engine.host_memory == "reuse":
+            remedy = "train.engine.host_memory"
+            # What is as long as the table comes once.
+            short = tuple(item for item in live if self._loss is None or item.name not in (_TOUCHED, _CODES))
+            holes = (_HOLES if self._is_small() else _HOLES_OF_LARGE) * total_bytes(short, "host")
+        return (*live, Item("holes between blocks that are used again", round(holes), "host", remedy))
 
-    def _tensor_bytes(self) -> int:
-        # Of a tensor as most of a step are; under a structure encoder, of the neighbours.
-        rows, method = max(self._load.encoded, self._load.rows), self._recipe.method
-        if isinstance(method, CompletionMethod) and isinstance(method.loss, AllEntitiesConfig):
-            rows = min(method.loss.block, self._num_rows)
-        return rows * self._width * self._dtype.itemsize
+    def _small_bytes(self, live: tuple[Item, ...]) -> int:
+        # Small blocks are never given back while steps go on: those of a small batch, and those of a loss that goes
+        # block by block over all entities.
+        if not self._is_small():
+            return 0
+        if self._loss is None:
+            return total_bytes(tuple(item for item in live if item.name != _TOUCHED), "host")
+        assert not isinstance(self._task, AlignmentTask)
+        encoding = encoding_each(self._task, self._sizes, self._dtype)
+        block, kept_rows = self._block(self._loss), self._kept_rows(self._loss)
+        if self._loss.candidates == "cached":
+            return round(block * encoding.peak)
+        # Inner values that stay; once they are used up, gradients of the codes of each block, put together.
+        sums = self._num_rows * self._width * self._dtype.itemsize
+        return round(max(kept_rows * self._inner(encoding), sums) + block * (encoding.peak - self._inner(encoding)))
+
+    def _is_small(self) -> bool:
+        # A tensor as most of a step are; under a structure encoder, of the neighbours.
+        rows = max(self._load.encoded, self._load.rows) if self._loss is None else self._block(self._loss)
+        return rows * self._width * self._dtype.itemsize < allocator.LARGE_BYTES
+
+    def _block(self, loss: AllEntitiesConfig) -> int:
+        return min(loss.block, self._num_rows)
+
+    def _kept_rows(self, loss: AllEntitiesConfig) -> int:
+        """Rows whose inner values stay: whole blocks, or all."""
+        if self._num_rows <= loss.kept_rows:
+            return self._num_rows
+        return loss.kept_rows // self._block(loss) * self._block(loss)
+
+    def _inner(self, encoding: Way) -> float:
+        # Beside the codes, which are copied into one tensor.
+        return encoding.kept - self._width * self._dtype.itemsize
 
     def _live(self) -> tuple[Item, ...]:
         if isinstance(self._task, AlignmentTask):
             return self._step_of_alignment(self._task)
+        if self._loss is not None:
+            return self._step_over_all(self._task, self._loss)
         method = self._recipe.method
         assert isinstance(method, CompletionMethod)
-        if isinstance(method.loss, AllEntitiesConfig):
-            return self._step_over_all(self._task, method.loss)
         return self._step_of_completion(self._task, method)
 
     def _step_of_alignment(self, task: AlignmentTask) -> tuple[Item, ...]:
@@ -154,14 +183,10 @@ class StepItems:
         encoding = encoding_each(task, self._sizes, self._dtype)
         asking = asking_each(task, self._dtype)
         codes = self._num_rows * self._width * number
-        block = min(loss.block, self._num_rows)
+        block, kept_rows = self._block(loss), self._kept_rows(loss)
         fresh = loss.candidates == "fresh"
         if fresh:
-            # Codes of the rows whose inner values stay are among those; for the others there are the codes alone.
-            kept_rows = min(loss.kept_rows, self._num_rows) // block * block
-            kept_rows = self._num_rows if self._num_rows <= loss.kept_rows else kept_rows
-            inner = round(kept_rows * encoding.kept) + (self._num_rows - kept_rows) * self._width * number
-            raw = block * self._raw
+            inner, raw = round(kept_rows * self._inner(encoding)), block * self._raw
             back = block * (encoding.peak - (encoding.kept if kept_rows else 0))
         else:
             # Those of the next step are read meanwhile.
@@ -170,7 +195,7 @@ class StepItems:
         pairs = min(loss.kept_scores, load.queries * self._num_rows)
         tile = min(TILE_SCORES, load.queries * block)
         scores = pairs * kept_pair(task, self._dtype) + tile * self._row_dtype.itemsize * _TILES
-        # The scores are used up before the encoder's way back begins.
+        # Beside all scores lie the gradients of codes; scores are used up before the encoder's way back begins.
         most = max(scores + codes, round(back) + codes * (_BACK_CODES if fresh else _BACK_CACHED))
         queries = round(load.queries * asking.peak) + (
             3 * load.queries * self._width * number if self._recipe.cluster.fewest_workers > 1 else 0
@@ -179,7 +204,8 @@ class StepItems:
             Item(_TOUCHED, self._looked_up(load.rows), self._device, "cluster.num_workers"),
             Item("raw vectors", raw, self._device, "method.loss.block"),
             Item("activations of the encoder", inner, self._device, "method.loss.kept_rows"),
-            Item(_CACHED, 0 if fresh else 2 * codes, self._device, "cluster.num_workers"),
+            # Cached ones are there with and without those of the batch.
+            Item(_CODES, codes if fresh else 2 * codes, self._device, "cluster.num_workers"),
             Item("codes of the batch", self._arrived(), self._device, "train.batch_size"),
             Item("queries", queries, self._device, "train.batch_size"),
             Item("kept scores, or gradients of codes", most, self._device, "method.loss.kept_scores"),

@@ -6,6 +6,8 @@ import gc
 import json
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +20,10 @@ from snag_dist.shard.exchange import Exchange
 from snag_dist.shard.group import Group
 from snag_dist.shard.ranking import rank_triples
 from snag_dist.task.completion import CompletionTask
-from snag_dist.training import allocator
+from snag_dist.training import allocator, checkpoint
 from snag_dist.training.alignment_scoring import AlignmentScoring
 from snag_dist.training.allocator import StepMemory
+from snag_dist.training.background import Background
 from snag_dist.training.checkpoint import Checkpoints
 from snag_dist.training.completion_scoring import encode_owned
 from snag_dist.training.cursor import Cursor
@@ -66,6 +69,27 @@ class Peaks(threading.Thread):
         self.join()
 
 
+@contextmanager
+def disk_that_waits() -> Iterator[None]:
+    """Begin to write checkpoints when this is left: a small copy is else gone before the step has its peak."""
+    over = threading.Event()
+
+    class Waiting(Background[Any]):
+        def __init__(self, work: Callable[[], Any]):
+            def later() -> Any:
+                over.wait()
+                return work()
+
+            super().__init__(later)
+
+    original, checkpoint.Background = checkpoint.Background, Waiting
+    try:
+        yield
+    finally:
+        checkpoint.Background = original
+        over.set()
+
+
 def live(recipe: Recipe, sizes: GraphSizes, group: Group, folder: Path, peaks: Peaks) -> None:
     """What a worker does."""
     peaks.begin("start")
@@ -78,8 +102,10 @@ def live(recipe: Recipe, sizes: GraphSizes, group: Group, folder: Path, peaks: P
     peaks.begin("checkpoint")
     checkpoints = Checkpoints(folder / f"checkpoints-{sizes.num_entities}", trial.partition, group, "store")
     keeper: Any = SimpleNamespace(state=dict, load_state=lambda state: None)
-    checkpoints.save(Cursor(), trial.stepper, keeper, best=False)
-    trial.step()
+    # Rows on a disk are not copied: a step waits until they are written.
+    with nullcontext() if recipe.table.placement == "disk" else disk_that_waits():
+        checkpoints.save(Cursor(), trial.stepper, keeper, best=False)
+        trial.step()
     checkpoints.settle()
     peaks.begin("evaluation")
     trial.stepper.release_memory()

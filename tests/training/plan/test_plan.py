@@ -274,7 +274,7 @@ def test_load_of_a_loss_over_all_entities_by_hand() -> None:
         assert load.pairs == 32 * 2 * 32
         found = items(plan_memory(recipe, sizes))
         assert found["touched rows"] == (load.rows * 8 * 4, "host")
-        assert found["cached codes of own rows"] == (0 if candidates == "fresh" else 2 * 500 * 8 * 4, "host")
+        assert found["codes of own rows"] == ((1 if candidates == "fresh" else 2) * 500 * 8 * 4, "host")
         # Four bytes a score of 64 queries with 500 rows, four numbers of those of a block, and the codes' gradients.
         scored = 64 * 500 * 4 + 64 * 32 * 4 * 4 + 500 * 8 * 4
         assert found["kept scores, or gradients of codes"][0] >= scored
@@ -438,7 +438,7 @@ REFUSALS = {
         make(plan={"host_bytes": 1 << 20}),
         SIZES,
         "cluster.num_workers: expected at most 1.05 MB",
-        "process 482 MB",
+        "process 430 MB",
         "use fewer workers on each host: each has a process of its own, or more hosts",
     ),
     "budget": (

@@ -73,12 +73,19 @@ CASES = {
     "100 k rows, lazy adam": make(100_000, modalities=TEXT, table={"kind": "lazy_adam"}),
     "100 k rows on disk": make(100_000, method=GRAPH, table={"kind": "lazy_adam", "placement": "disk"}),
     "attention over two modalities": make(20_000, modalities=TWO),
+    "attention, memory reused": make(20_000, modalities=TWO, train=REUSE),
     "attention, wider and twice the batch, memory reused": make(
         20_000, 256, modalities=TWO, train={"batch_size": 2048, **REUSE}
     ),
     "own negatives": make(20_000, modalities=TEXT, method={"negatives": {"kind": "per_triple", "num": 32}}),
     "adversary": make(20_000, modalities=TEXT, method={"kind": "adamf", "adversary": {}}),
     "all entities": make(6_000, modalities=TEXT, **over_all()),
+    "all entities, nothing kept": make(40_000, 256, modalities=TEXT, **over_all(kept_rows=0, kept_scores=0)),
+    "all entities, cached": make(40_000, 256, modalities=TEXT, **over_all(candidates="cached")),
+    "all entities, memory reused": make(16_000, 256, modalities=TEXT, **lay(over_all(), {"train": REUSE})),
+    "first pass": make(
+        100_000, 256, method=GRAPH, evaluate={"first_pass": "float32", "precision": "float64", "budget_bytes": 64 << 20}
+    ),
     "two workers": make(100_000, modalities=TEXT, cluster={"num_workers": 2}),
     "alignment": align(40_000, 80_000, 128, 1000, {"text": 64}),
 }

@@ -40,8 +40,8 @@ class EngineConfig(Config):
     epsilon: float = 1e-8
     """Of Adam."""
     host_memory: Literal["return", "reuse"] = "return"
-    """What a step frees goes back to the system, or is kept for the next: up to twice as fast on a CPU, but what a step
-    needs may grow to twice what the plan counts."""
+    """What a step frees goes back to the system, or is kept for the next: up to twice as fast on a CPU, in up to
+    two thirds more memory, which the plan counts."""
 
     @model_validator(mode="after")
     def _check_masters(self) -> Self:

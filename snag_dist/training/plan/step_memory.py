@@ -30,8 +30,8 @@ EDGE_BYTES = 56
 # Of what is alive in a step, where it comes and goes in one heap. torch asks for blocks that begin at a multiple of 64
 # bytes: glibc looks for 96 bytes more and gives the ends back, which small blocks then take. So a block that was freed
 # is too small for the next of the same size; it serves a smaller one, or one as large as it and freed neighbours are.
-# The heap has nearly stopped growing after three steps. Fitted, not derived: 0.5 to 0.7 where most blocks are small, and
-# 0.2 to 0.4 where most are large and a step uses them again; D was 128 and 256.
+# The heap has nearly stopped growing after three steps. Fitted, not derived: 0.5 to 0.7 where most blocks are small,
+# and 0.2 to 0.4 where most are large and a step uses them again; D was 128 and 256.
 _HOLES, _HOLES_OF_LARGE = 0.65, 0.3
 _TOUCHED, _CODES = "touched rows", "codes of own rows"
 # Batches at a time: the one at hand, the next one, and the one that is drawn.

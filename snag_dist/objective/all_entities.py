@@ -199,7 +199,9 @@ def _cut(plan: _Plan, num_queries: int, first: int, num_codes: int) -> list[_Til
 
 def _begin_gradients(blocks: Sequence[Tensor]) -> None:
     # One large tensor for all: many small ones that stay, in the midst of what comes and goes, leave holes in the heap.
-    whole = blocks[0].new_zeros(sum(len(block) for block in blocks), *blocks[0].shape[1:])
+    if not blocks:
+        return
+    whole = blocks[0].new_zeros(sum(len(block) for block in blocks), blocks[0].shape[1])
     for first, block in _with_first(blocks):
         block.grad = whole[first : first + len(block)]
 

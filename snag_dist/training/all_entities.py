@@ -8,7 +8,7 @@ without reentry, so that every parameter collects its gradient once, as DeepSpee
 are keyed by entity, so a block encoded again is the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -108,8 +108,9 @@ class OwnCodes:
         """(E_local,) ids of the rows, on the host."""
         return torch.arange(self.table.first_row, self.table.first_row + len(self.table.rows))
 
-    def make(self, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Iterator[Tensor]:
+    def make(self, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> list[Tensor]:
         """Encode all rows (E_local, D) in blocks, at least one: (n, D) each, differentiable where gradients are on."""
+        blocks: list[Tensor] = []
         first, codes, grads = self.table.first_row, OneTensor(rows), OneTensor(rows)
         for block in rows.split(self._config.block):
             place, start = (first, block, statistics, moment), first - self.table.first_row
@@ -120,7 +121,8 @@ class OwnCodes:
                 made = self._encode_block(*place)
             else:
                 made = checkpoint(self._encode_block, *place, use_reentrant=False, preserve_rng_state=False)
-            yield cast(Tensor, _Put.apply(made, codes, start))
+            blocks.append(cast(Tensor, _Put.apply(made, codes, start)))
+        return blocks
 
     def _encode_block(self, first: int, rows: Tensor, statistics: ColumnStatistics | None, moment: Moment) -> Tensor:
         ids = torch.arange(first, first + len(rows))
@@ -150,7 +152,7 @@ class CachedCodes:
         if old or moment.step - self._made.step >= self._refresh_every:
             self._codes = None
             with torch.no_grad():
-                self._codes = torch.cat(list(self._own.make(self._own.table.rows.to(dtype), statistics, moment)))
+                self._codes = torch.cat(self._own.make(self._own.table.rows.to(dtype), statistics, moment))
             self._made = moment
         assert self._codes is not None
         return self._codes
@@ -237,7 +239,7 @@ class DistributedAllEntities(DistributedTask):
         ids = plan.route.encode.to(inputs.rows.device)
         places = ids - self.own.table.first_row
         if self._cache is None:
-            blocks = list(self.own.make(inputs.rows, inputs.row_statistics, moment))
+            blocks = self.own.make(inputs.rows, inputs.row_statistics, moment)
             return torch.cat(blocks).index_select(0, places), blocks
         entities = EntityInputs(ids, inputs.rows, inputs.features, inputs.present, inputs.row_statistics)
         asked = self.task.codes(entities, moment)

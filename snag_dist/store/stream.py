@@ -3,13 +3,13 @@
 **Memory.** `load_triples` reads a split once; it is put into the object store and read from there without a
 copy.
 
-**Stream.** `stream_triples` is one dataset of all epochs that are left. An epoch goes through the store's
-files in a keyed order, a window of rows at a time; the rows of a window are shuffled by key and laid out so
-that consecutive blocks belong to workers in turn. Nothing depends on what ran before: the order is a pure
-function of (seed, epoch, step), global batches are the same at any number of workers, and a run resumes by
-asking for the epochs that are left. A triple meets only the triples of its window, which is the price of not
-holding them all. What is known to be true, which negatives and ranks must ask of all triples, is a mapped index then,
-see `snag_dist.store.truth_files`.
+**Stream.** `stream_triples` is one dataset of all epochs that are left. An epoch goes through pieces of the
+store's files in a keyed order, a window of many pieces at a time; the rows of a window are shuffled by key and
+laid out so that consecutive blocks belong to workers in turn. Nothing depends on what ran before: the order is
+a pure function of (seed, epoch, step), global batches are the same at any number of workers, and a run resumes
+by asking for the epochs that are left. In an epoch a triple meets only the triples of its window, which is the
+price of not holding them all; in the next one it is among others. What is known to be true, which negatives
+and ranks must ask of all triples, is a mapped index then, see `snag_dist.store.truth_files`.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,13 @@ from snag_dist.store.pipeline import dataset_of_blocks
 _TRIPLE_BYTES = 24
 # Local batches in a block; more of them make larger and fewer blocks.
 _MOST_STEPS_PER_BLOCK = 16
+# Where fewer drop no more of an epoch: below that, blocks are too small for what each of them costs.
+_FEWEST_STEPS_PER_BLOCK = 4
 # Share of an epoch's steps that may be dropped to make blocks even.
 _DROPPED_SHARE = 0.01
+# Pieces of files in a window. With one long run of rows instead, the same triples would be a window every epoch, each
+# seen again after an epoch exactly.
+_PIECES_PER_WINDOW = 16
 
 
 class ResidencyConfig(Config):
@@ -115,7 +120,8 @@ def plan_stream(num_triples: int, global_batch: int, num_workers: int, window_ro
     least = steps - int(steps * _DROPPED_SHARE)
     # One always divides, so there is a candidate.
     candidates = [n for n in range(1, min(steps, _MOST_STEPS_PER_BLOCK) + 1) if steps - steps % n >= least]
-    steps_per_block = candidates[-1]
+    large = [n for n in candidates if n >= _FEWEST_STEPS_PER_BLOCK]
+    steps_per_block = min(large, key=lambda n: (steps % n, -n)) if large else candidates[-1]
     group = global_batch * steps_per_block
     return StreamPlan(
         global_batch=global_batch,
@@ -184,24 +190,32 @@ def iterate_batches(
 
 
 def _windows(parts: list[Path], sizes: NDArray[np.int64], plan: StreamPlan, stream: Stream) -> Iterator[pa.Table]:
-    """Cut an epoch into windows: runs of rows over the files in this epoch's order."""
-    places = torch.arange(len(parts), dtype=torch.int64)
-    order = np.argsort(stream.permute(places, len(parts)).numpy())
-    starts = np.concatenate([[0], np.cumsum(sizes[order])])
+    """Cut an epoch into windows: runs of rows over pieces of the files in this epoch's order."""
+    most = max(1, plan.window_rows // _PIECES_PER_WINDOW)
+    pieces = np.array(
+        [
+            (part, begin, min(size, begin + most))
+            for part, size in enumerate(sizes.tolist())
+            for begin in range(0, size, most)
+        ]
+    )
+    places = torch.arange(len(pieces), dtype=torch.int64)
+    pieces = pieces[np.argsort(stream.permute(places, len(pieces)).numpy())]
+    starts = np.concatenate([[0], np.cumsum(pieces[:, 2] - pieces[:, 1])])
     num_rows = plan.steps_per_epoch * plan.global_batch
     for number, start in enumerate(range(0, num_rows, plan.window_rows)):
         stop = min(num_rows, start + plan.window_rows)
+        first, last = np.searchsorted(starts, start, side="right") - 1, np.searchsorted(starts, stop)
         yield pa.Table.from_pylist(
             [
                 {
                     "epoch": stream.epoch,
                     "window": number,
-                    "file": str(parts[order[i]]),
-                    "begin": int(max(start, starts[i]) - starts[i]),
-                    "end": int(min(stop, starts[i + 1]) - starts[i]),
+                    "file": str(parts[pieces[i, 0]]),
+                    "begin": int(pieces[i, 1] + max(0, start - starts[i])),
+                    "end": int(pieces[i, 2] - max(0, starts[i + 1] - stop)),
                 }
-                for i in range(len(parts))
-                if starts[i] < stop and starts[i + 1] > start
+                for i in range(first, last)
             ]
         )
 
@@ -209,13 +223,26 @@ def _windows(parts: list[Path], sizes: NDArray[np.int64], plan: StreamPlan, stre
 def read_window(block: pa.Table, *, plan: StreamPlan, seed: int) -> pa.Table:
     """Read the rows of a window, shuffle them and lay them out worker by worker, in a Ray Data task."""
     pieces = block.to_pylist()
-    tables = [pq.read_table(piece["file"]).slice(piece["begin"], piece["end"] - piece["begin"]) for piece in pieces]
-    table = pa.concat_tables(tables)
-    size = table.num_rows
+    rows, size = _read_pieces(pieces)
     stream = Stream(seed, "store/stream/window", epoch=pieces[0]["epoch"], step=pieces[0]["window"])
     order = torch.argsort(stream.permute(torch.arange(size, dtype=torch.int64), size)).numpy()
     # From (block, step, worker, place in the local batch) to (block, worker, step, place): a block of rows is
     # then one worker's slices of consecutive global batches.
     cut = order.reshape(-1, plan.steps_per_block, plan.num_workers, plan.local_batch)
-    columns = [table[name].to_numpy().astype(np.int64)[cut.swapaxes(1, 2).reshape(-1)] for name in COLUMNS]
+    columns = [rows[name][cut.swapaxes(1, 2).reshape(-1)] for name in COLUMNS]
     return pa.table([pa.array(column) for column in columns], names=COLUMNS)
+
+
+def _read_pieces(pieces: list[dict[str, Any]]) -> tuple[dict[str, NDArray[np.int64]], int]:
+    """Read runs of rows one after the other, by column, and count them; a file that has several is read once."""
+    ends = np.cumsum([piece["end"] - piece["begin"] for piece in pieces]).tolist()
+    size = ends[-1]
+    rows = {name: np.empty(size, dtype=np.int64) for name in COLUMNS}
+    by_file = sorted(range(len(pieces)), key=lambda i: pieces[i]["file"])
+    for file, places in itertools.groupby(by_file, key=lambda i: pieces[i]["file"]):
+        table = pq.read_table(file, columns=list(COLUMNS))
+        for i in places:
+            begin, end = pieces[i]["begin"], pieces[i]["end"]
+            for name, column in rows.items():
+                column[ends[i] - (end - begin) : ends[i]] = table[name].slice(begin, end - begin).to_numpy()
+    return rows, size

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from snag_dist.errors import ConfigError
+from snag_dist.random import Stream
 from snag_dist.store.ingest import IngestConfig, ingest
 from snag_dist.store.opened import Store, open_store
 from snag_dist.store.sources import TsvConfig
 from snag_dist.store.stream import (
     ResidencyConfig,
     StreamPlan,
+    _windows,
     choose_residency,
     iterate_batches,
     load_triples,
     plan_stream,
+    read_window,
     stream_data_config,
     stream_triples,
 )
@@ -63,6 +66,21 @@ def test_an_epoch_has_every_triple_once_in_an_order_of_its_own(ring_store: Store
     assert not np.array_equal(np.concatenate(batches[:10]), triples)
 
 
+def test_triples_of_one_file_meet_others_in_every_epoch(ring_store: Store):
+    plan = StreamPlan(global_batch=10, num_workers=1, steps_per_block=2, steps_per_epoch=30, window_rows=60)
+    part = [ring_store.triple_parts("train")[0]]
+    found: list[list[set[int]]] = []
+    for epoch in range(2):
+        windows = _windows(part, np.array([300]), plan, Stream(5, "store/stream", epoch))
+        read = [read_window(window, plan=plan, seed=5)["head"].to_pylist() for window in windows]
+        assert [len(heads) for heads in read] == [60] * 5
+        assert len({head for heads in read for head in heads}) == 300
+        found.append([set(heads) for heads in read])
+    shared = [max(len(one & other) for other in found[1]) for one in found[0]]
+    # Of 60 triples 12 share a window with any given other one by chance; all of them where windows are runs of rows.
+    assert max(shared) < 40
+
+
 @pytest.mark.ray
 def test_global_batches_are_the_same_at_any_number_of_workers(ring_store: Store):
     # Windows of 520 rows cut through the files of 300, and the second of an epoch is shorter than the first.
@@ -88,6 +106,9 @@ def test_a_plan_drops_as_little_as_it_can():
     # 1009 steps are prime: blocks of 16 drop one of them, blocks of one would drop none.
     plan = plan_stream(1009 * 10, 10, 1, 1)
     assert (plan.steps_per_block, plan.steps_per_epoch, plan.window_rows) == (16, 1008, 160)
+    # 265 of FB15k-237: blocks of 5 drop none, blocks of 16 nine.
+    plan = plan_stream(272_115, 1024, 1, 65_536)
+    assert (plan.steps_per_block, plan.steps_per_epoch, plan.window_rows) == (5, 265, 61_440)
     # 7 steps are too few to drop any.
     assert plan_stream(75, 10, 1, 1).steps_per_epoch == 7
 

@@ -5,8 +5,9 @@ workers; it encodes it once and sends the code to each. Backward, the code gradi
 in the order of the ranks, so a run repeats bit for bit.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ from torch import Tensor
 
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
+
+T = TypeVar("T")
+
+Meetings = Generator[None, None, T]
+"""What is agreed in several meetings: yields where the others have been asked and are to be heard, returns the outcome.
+
+Between two of them a worker has time for something else. A collective: every worker goes on at the same places.
+"""
+
+
+def conclude(meetings: Meetings[T]) -> T:
+    """Hold all the meetings that are left, one after the other."""
+    while True:
+        try:
+            next(meetings)
+        except StopIteration as end:
+            return cast(T, end.value)
 
 
 @dataclass(frozen=True)
@@ -46,15 +64,21 @@ class Exchange:
         Args:
             entities: (n,) int64 row ids, distinct and ascending, on the host.
         """
+        return conclude(self.meet(entities))
+
+    def meet(self, entities: Tensor) -> Meetings[Route]:
+        """Do what `route` does, in two meetings: how many, and which."""
         if self._group.size == 1:
             return Route([len(entities)], [len(entities)], entities, None)
         wanted = self._partition.split(entities.numpy())
         device = self._group.device
         ones = [1] * self._group.size
-        counts = self._group.all_to_all(torch.tensor(wanted, device=device), ones, ones)
-        served = cast("list[int]", counts.tolist())
-        asked = self._group.all_to_all(entities.to(device), wanted, served).cpu()
-        encode, place = np.unique(asked.numpy(), return_inverse=True)
+        counts = self._group.begin_all_to_all(torch.tensor(wanted, device=device), ones, ones)
+        yield
+        served = cast("list[int]", counts.wait().tolist())
+        asked = self._group.begin_all_to_all(entities.to(device), wanted, served)
+        yield
+        encode, place = np.unique(asked.wait().cpu().numpy(), return_inverse=True)
         return Route(wanted, served, torch.from_numpy(encode), torch.from_numpy(place).to(device))
 
     def fetch(self, codes: Tensor, route: Route) -> Tensor:

@@ -18,6 +18,28 @@ class CollectiveError(RuntimeError):
     """Workers lost each other: not the user's to mend, and cured by starting them anew."""
 
 
+class Pending:
+    """A collective under way: the tensors in it are the network's until `wait` has returned.
+
+    Args:
+        group: of the workers in it.
+        operation: as `Group.named` calls it.
+        work: what torch waits for; None where nothing travels.
+        result: what `wait` returns.
+        sent: held until then.
+    """
+
+    def __init__(self, group: "Group", operation: str, work: dist.Work | None, result: Tensor, sent: Tensor):
+        self._group, self._operation, self._work, self._result, self._sent = group, operation, work, result, sent
+
+    def wait(self) -> Tensor:
+        """Return what came, once it is here."""
+        if self._work is not None:
+            with self._group.named(self._operation):
+                self._work.wait()
+        return self._result
+
+
 @dataclass
 class Group:
     """This worker's place among W workers.
@@ -36,18 +58,28 @@ class Group:
 
     def all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         """Send consecutive rows of `values` (n, ...) to each worker, `sent[w]` of them; return what came, by rank."""
+        return self.begin_all_to_all(values, sent, received).wait()
+
+    def begin_all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Pending:
+        """Begin what `all_to_all` does; every worker begins its collectives in the same order."""
         result = values.new_empty((sum(received), *values.shape[1:]))
+        values = values.contiguous()
         with self.named("all_to_all"):
-            dist.all_to_all_single(result, values.contiguous(), received, sent)
+            work = dist.all_to_all_single(result, values, received, sent, async_op=True)
         self.bytes_sent += (len(values) - sent[self.rank]) * values[:1].numel() * values.element_size()
-        return result
+        return Pending(self, "all_to_all", work, result, values)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over the workers, in place; every worker gets the same."""
+        return self.begin_sum(values).wait()
+
+    def begin_sum(self, values: Tensor, operation: str = "sum") -> Pending:
+        """Begin what `sum` does, as an `operation`; every worker begins its collectives in the same order."""
+        work: dist.Work | None = None
         if self.size > 1:
-            with self.named("sum"):
-                dist.all_reduce(values)
-        return values
+            with self.named(operation):
+                work = dist.all_reduce(values, async_op=True)
+        return Pending(self, operation, work, values, values)
 
     def maximum(self, values: Tensor) -> Tensor:
         """Take the largest over the workers, element by element, in place."""

@@ -15,7 +15,7 @@ from snag_dist.method.choices import AlignmentMethod
 from snag_dist.model.features import EntityInputs
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment, Stream
-from snag_dist.shard.exchange import Exchange, Route
+from snag_dist.shard.exchange import Exchange, Meetings, Route
 from snag_dist.shard.halo import Halo, plan_halo, run_halo
 from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.neighbours import OwnedEdges
@@ -57,9 +57,9 @@ class DistributedAlignment(DistributedTask):
         self._exchange = exchange
         self._fanout = fanout
 
-    def plan(self, batch: AlignmentBatch, moment: Moment) -> HaloPlan:
-        """See `DistributedTask.plan`."""
-        route = self._exchange.route(batch.entities)
+    def meet(self, batch: AlignmentBatch, moment: Moment) -> Meetings[HaloPlan]:
+        """See `DistributedTask.meet`."""
+        route = yield from self._exchange.meet(batch.entities)
         halo = plan_halo(
             route.encode,
             self._edges,
@@ -80,6 +80,7 @@ class DistributedAlignment(DistributedTask):
             entities = EntityInputs(plan.encode.to(device), graph, inputs.features, inputs.present)
             packed = self.task.encode(graph, entities, moment).pack()
         with self.stopwatch.phase("exchange"):
+            self.go_on()
             arrived = self._exchange.fetch(packed, plan.route)
         with self.stopwatch.phase("score"):
             return self.task.loss(arrived, batch)

@@ -22,7 +22,7 @@ from snag_dist.objective.all_entities import AllEntitiesConfig, score_all
 from snag_dist.objective.losses import LossReport
 from snag_dist.objective.score_statistics import Excluded
 from snag_dist.random import Moment
-from snag_dist.shard.exchange import Exchange, Route
+from snag_dist.shard.exchange import Exchange, Meetings, Route
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.queries import Gathering
@@ -190,9 +190,9 @@ class DistributedAllEntities(DistributedTask):
         if self._cache is not None:
             self._cache.forget()
 
-    def plan(self, batch: CompletionBatch, moment: Moment) -> AllEntitiesPlan:
-        """See `DistributedTask.plan`."""
-        route = self._exchange.route(batch.entities)
+    def meet(self, batch: CompletionBatch, moment: Moment) -> Meetings[AllEntitiesPlan]:
+        """See `DistributedTask.meet`."""
+        route = yield from self._exchange.meet(batch.entities)
         gathering = Gathering.of(self._group, len(batch.answer))
         facts = torch.stack([batch.entities[batch.answer], torch.zeros_like(batch.answer)], dim=1)
         excluded = None
@@ -217,6 +217,7 @@ class DistributedAllEntities(DistributedTask):
         with self.stopwatch.phase("encode"):
             asked, blocks = self._encode(plan, inputs, moment)
         with self.stopwatch.phase("exchange"):
+            self.go_on()
             codes = self._exchange.fetch(asked, plan.route)
             known = codes.index_select(0, batch.known)
             own_queries = self.task.queries(known, batch.relations, batch.find_tail)

@@ -17,7 +17,7 @@ from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
 from snag_dist.sampling.negatives import NegativeSampler
-from snag_dist.shard.exchange import Exchange, Route
+from snag_dist.shard.exchange import Exchange, Meetings, Route
 from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.task.completion import CompletionBatch, CompletionTask, assemble
 from snag_dist.training.all_entities import DistributedAllEntities
@@ -62,9 +62,9 @@ class DistributedCompletion(DistributedTask):
         # In a list, so that torch does not register the opponent's network as part of this one.
         self._opponents: list[SecondPlayer] = [] if opponent is None else [opponent]
 
-    def plan(self, batch: CompletionBatch, moment: Moment) -> RoutePlan:
-        """See `DistributedTask.plan`."""
-        route = self._exchange.route(batch.entities)
+    def meet(self, batch: CompletionBatch, moment: Moment) -> Meetings[RoutePlan]:
+        """See `DistributedTask.meet`."""
+        route = yield from self._exchange.meet(batch.entities)
         return RoutePlan(route.encode, route.encode, route)
 
     def forward(self, plan: RoutePlan, inputs: StepInputs, batch: CompletionBatch, moment: Moment) -> LossReport:
@@ -76,6 +76,7 @@ class DistributedCompletion(DistributedTask):
         with self.stopwatch.phase("encode"):
             codes = self.task.codes(entities, moment)
         with self.stopwatch.phase("exchange"):
+            self.go_on()
             arrived = self._exchange.fetch(codes, plan.route)
         with self.stopwatch.phase("score"):
             return self.task.loss(arrived, batch)
@@ -89,6 +90,7 @@ class DistributedCompletion(DistributedTask):
             fused = self.task.encode(entities, moment)
             fakes = adversary.generators.codes(self.task.encoder.fusion, fused, entities.ids, moment)
         with self.stopwatch.phase("exchange"):
+            self.go_on()
             both = self._exchange.fetch(torch.cat([fused.codes, fakes], dim=1), route)
         with self.stopwatch.phase("score"):
             codes, fakes = both.chunk(2, dim=1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed import distributed_c10d as c10d
 
 from snag_dist.config import Config
-from snag_dist.shard.group import Group
+from snag_dist.shard.group import Group, Pending
 
 Precision = Literal["float32", "float64", "bfloat16"]
 """Of dense parameters and codes. Master weights and rows stay in float32 under bfloat16."""
@@ -117,10 +117,10 @@ class Engine:
         _share_timeout(group.device)
         self._engine = engine
         self._plain = config.zero_stage == 0 and config.precision != "bfloat16"
-        # DeepSpeed reduces no float64; the parity runs that need it average here.
-        self._averages = config.precision == "float64"
-        if self._averages:
+        # DeepSpeed would wait for the average at once, and reduces no float64.
+        if self._plain:
             engine.enable_backward_allreduce = False
+        self._summing: Pending | None = None
         self._begin_states()
 
     def _begin_states(self) -> None:
@@ -144,20 +144,38 @@ class Engine:
         return self._engine(*arguments)
 
     def backward(self, loss: Tensor) -> None:
-        """Differentiate, and average the dense gradients over the workers."""
+        """Differentiate, and begin to average the dense gradients over the workers. A collective.
+
+        Before `squared_norm`, which waits for them, the gradients are not to be read.
+        """
         with self._group.named("dense gradients"):
             self._engine.backward(loss)
-        if self._averages:
+        if self._plain:
             for parameter in self._names:
-                if parameter.grad is not None:
-                    self._group.sum(parameter.grad).div_(self._group.size)
+                if parameter.grad is None:
+                    # Where only some workers use a parameter, all of them average it.
+                    parameter.grad = torch.zeros_like(parameter)
+            if self._group.size > 1:
+                flat = torch.cat([grad.flatten() for grad in self._gradients()])
+                self._summing = self._group.begin_sum(flat, "dense gradients")
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._names if parameter.grad is not None]
+
+    def _end_average(self) -> None:
+        summing, self._summing = self._summing, None
+        if summing is None:
+            return
+        grads = self._gradients()
+        sums = summing.wait().div_(self._group.size).split([grad.numel() for grad in grads])
+        for grad, total in zip(grads, sums, strict=True):
+            grad.copy_(total.view_as(grad))
 
     def squared_norm(self) -> Tensor:
-        """Squared norm of the averaged dense gradient, a scalar equal on every worker."""
+        """Squared norm of the averaged dense gradient, a scalar equal on every worker. Waits for the average."""
         if self._plain:
-            grads = [parameter.grad for parameter in self._names if parameter.grad is not None]
-            norms = torch.stack([grad.to(torch.float64).square().sum() for grad in grads])
-            return norms.sum()
+            self._end_average()
+            return torch.stack([grad.to(torch.float64).square().sum() for grad in self._gradients()]).sum()
         norm = self._global_norm()
         return torch.as_tensor(norm, dtype=torch.float64, device=self._group.device).square()
 
@@ -168,6 +186,7 @@ class Engine:
             lr: learning rate of this step.
             clip_factor: factor on the gradients, at most 1.
         """
+        self._end_average()
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = lr * parameters["lr_scale"]
         if not self._plain:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from snag_dist.model.features import ColumnStatistics
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
+from snag_dist.shard.exchange import Meetings, conclude
 from snag_dist.shard.group import Group
 from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
@@ -86,6 +87,29 @@ class StepInputs:
     row_statistics: ColumnStatistics | None
 
 
+class _Coming:
+    """A plan whose first question is on its way."""
+
+    def __init__(self, meetings: Meetings[StepPlan]):
+        self._meetings = meetings
+        self._plan: StepPlan | None = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Hear the others, and ask the next question."""
+        if self._plan is None:
+            try:
+                next(self._meetings)
+            except StopIteration as end:
+                self._plan = end.value
+
+    def end(self) -> StepPlan:
+        """Hold all meetings that are left."""
+        while self._plan is None:
+            self.go_on()
+        return self._plan
+
+
 class DistributedTask(nn.Module, ABC):
     """A task with the network of workers in its middle: what DeepSpeed wraps.
 
@@ -96,10 +120,26 @@ class DistributedTask(nn.Module, ABC):
     def __init__(self, stopwatch: Stopwatch):
         super().__init__()
         self.stopwatch = stopwatch
+        self._coming: _Coming | None = None
 
     @abstractmethod
-    def plan(self, batch: Any, moment: Moment) -> StepPlan:
+    def meet(self, batch: Any, moment: Moment) -> Meetings[StepPlan]:
         """Tell the owners what this worker needs, and learn what others need of it. A collective."""
+
+    def plan_ahead(self, batch: Any, moment: Moment) -> None:
+        """Begin the plan of the step after the next `forward`, which holds one of its meetings. A collective."""
+        self._coming = _Coming(self.meet(batch, moment))
+
+    def go_on(self) -> None:
+        """Hold a meeting of what `plan_ahead` began, if any is left: for `forward`, where it is to wait anyway."""
+        if self._coming is not None:
+            self._coming.go_on()
+
+    def end_plan(self) -> StepPlan:
+        """Return the plan that `plan_ahead` began. A collective."""
+        coming, self._coming = self._coming, None
+        assert coming is not None
+        return coming.end()
 
     @abstractmethod
     def forward(self, plan: Any, inputs: StepInputs, batch: Any, moment: Moment) -> LossReport:
@@ -208,8 +248,9 @@ class Stepper:
             moment: of training.
             lr: learning rate of dense parameters; rows use it times their own scale.
             votes: what this worker says beside the step, as many numbers on every worker; added up over them.
-            following: the next step's slice and moment, the same on every worker whether there is one: its features,
-                and its rows where they lie on disk, are read while this step computes.
+            following: the next step's slice and moment, the same on every worker whether there is one: who needs what
+                of whom is found out while this step computes; then its features are read, and its rows where they lie
+                on disk.
         """
         with self._memory:
             return self._take_step(batch, moment, lr, votes, following)
@@ -232,8 +273,12 @@ class Stepper:
             rows = self.table.lookup(plan.rows)
             features, present = self._features.read(plan.encode)
             inputs = StepInputs(rows.to(self._dtype), features, present, self._row_statistics)
-        self._read_ahead(following)
+        if following is not None:
+            with self.stopwatch.phase("exchange"):
+                self.module.plan_ahead(*following)
         report: LossReport = self.engine(plan, inputs, batch.to(self._group.device), moment)
+        if following is not None:
+            self._read_ahead(following[1])
         with self.stopwatch.phase("backward"):
             self.module.before_backward()
             # The engine averages gradients over workers, while the slices' losses add up to the batch mean.
@@ -258,14 +303,12 @@ class Stepper:
         planned, self._planned = self._planned, None
         if planned is not None and planned[0] == moment:
             return planned[1]
-        return self.module.plan(batch, moment)
+        return conclude(self.module.meet(batch, moment))
 
-    def _read_ahead(self, following: tuple[Batch, Moment] | None) -> None:
-        if following is None or not (self.table.reads_ahead or self._features.reads_ahead):
-            return
+    def _read_ahead(self, moment: Moment) -> None:
         with self.stopwatch.phase("exchange"):
-            plan = self.module.plan(*following)
-        self._planned = following[1], plan
+            plan = self.module.end_plan()
+        self._planned = moment, plan
         if self.table.reads_ahead:
             self.table.prefetch(plan.rows)
         self._features.announce(plan.encode)

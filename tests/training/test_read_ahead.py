@@ -18,7 +18,7 @@ from snag_dist.model.encoder import EncoderConfig
 from snag_dist.model.fusion import GraphFusionConfig
 from snag_dist.random import Moment
 from snag_dist.sampling.negatives import SharedConfig
-from snag_dist.shard.exchange import Exchange
+from snag_dist.shard.exchange import Exchange, Meetings
 from snag_dist.shard.group import Group
 from snag_dist.shard.initial_rows import InitialRows
 from snag_dist.shard.partition import Partition
@@ -69,8 +69,8 @@ class _Watched(EntityTable):
         return super().lookup(ids)
 
 
-def train(group: Group, placement: Placement) -> Seen:
-    """Take some steps, each told of the one that follows."""
+def train(group: Group, placement: Placement, told: bool = True) -> Seen:
+    """Take some steps, each `told` of the one that follows."""
     draw = np.random.default_rng(0)
     columns = [draw.integers(0, limit, 900) for limit in (NUM_ENTITIES, NUM_RELATIONS, NUM_ENTITIES)]
     triples = np.stack(columns, axis=1)
@@ -100,7 +100,7 @@ def train(group: Group, placement: Placement) -> Seen:
         ]
         stepper.begin_epoch()
         losses = [
-            stepper.step(*batch, 0.01, following=following).loss
+            stepper.step(*batch, 0.01, following=following if told else None).loss
             for batch, following in zip(batches, [*batches[1:], None], strict=True)
         ]
         return Seen(np.array(losses), table.rows.clone().numpy(), module.planned, table.calls)
@@ -109,10 +109,10 @@ def train(group: Group, placement: Placement) -> Seen:
 class _Counting(DistributedCompletion):
     planned = 0
 
-    def plan(self, batch: CompletionBatch, moment: Moment) -> RoutePlan:
+    def meet(self, batch: CompletionBatch, moment: Moment) -> Meetings[RoutePlan]:
         """Count."""
         self.planned += 1
-        return super().plan(batch, moment)
+        return super().meet(batch, moment)
 
 
 @pytest.mark.distributed
@@ -123,6 +123,15 @@ def test_rows_on_disk_train_to_the_same_bits(size: int) -> None:
         assert np.array_equal(one.losses, two.losses)
         assert np.array_equal(one.rows, two.rows)
         # Read ahead or not, every step is planned once.
+        assert one.planned == two.planned == STEPS
+
+
+@pytest.mark.distributed
+def test_a_step_planned_while_another_computes_is_the_same() -> None:
+    ahead, alone = (run_distributed(train, 2, "device", told) for told in (True, False))
+    for one, two in zip(ahead, alone, strict=True):
+        assert np.array_equal(one.losses, two.losses)
+        assert np.array_equal(one.rows, two.rows)
         assert one.planned == two.planned == STEPS
 
 

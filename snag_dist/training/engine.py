@@ -6,6 +6,7 @@ the caller and handed to `step`. The optimiser is torch's own, so that nothing h
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, Self, cast
 
@@ -93,8 +94,7 @@ class Engine:
         os.environ.setdefault("DS_ACCELERATOR", group.device.type)
         # Launchers set it, Ray Train among them; a test that opens its own process group does not.
         os.environ.setdefault("LOCAL_RANK", str(group.device.index or 0))
-        import deepspeed  # heavy, and it probes for an accelerator on import: only a worker pays for it
-
+        deepspeed = _import_deepspeed()
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         if group.device.type == "cpu":
             # Its shared-memory collectives would be compiled here; gloo does.
@@ -249,6 +249,23 @@ class Engine:
                 safe_set_full_fp32_param(parameter, weight)
         for own in self._optimizer.state.values():
             own["step"].copy_(state["step"])
+
+
+def _import_deepspeed() -> Any:
+    """Import DeepSpeed: heavy, and it probes for an accelerator, so that only a worker pays for it.
+
+    Its autotuner, which nothing here calls, takes MLflow along where it is installed: as long as all the rest.
+    """
+    hides = "mlflow" not in sys.modules
+    if hides:
+        # Python's own word for a module that is not to be found.
+        sys.modules["mlflow"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        import deepspeed
+    finally:
+        if hides:
+            del sys.modules["mlflow"]
+    return deepspeed
 
 
 def _share_timeout(device: torch.device) -> None:

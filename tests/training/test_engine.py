@@ -1,7 +1,10 @@
 """The engine against a bare torch optimiser, at every ZeRO stage, through clipping, saving and loading."""
 
+import sys
+
 import pytest
 import torch
+from distributed import run_distributed
 from torch import nn
 
 from snag_dist.config import validate
@@ -127,3 +130,44 @@ def test_bfloat16_trains_and_keeps_float32_masters(stage: int, group: Group) -> 
         engine.step(0.01, 0.5)
     assert all(value.dtype == torch.float32 for value in weights(engine).values())
     assert {parameter.dtype for parameter in engine.module.parameters()} == {torch.bfloat16}
+
+
+def average(group: Group) -> tuple[float, dict[str, list[float]]]:
+    """One step of a module whose last layer only rank 0 uses; the norm, and the gradients it has seen."""
+    module = make_module()
+    engine = Engine(module, EngineConfig(), group, 4)
+    whole = engine(inputs_at(group.rank))
+    used = whole if group.rank == 0 else module[0](inputs_at(1))
+    engine.backward(loss_of(used, 0))
+    norm = float(engine.squared_norm().sqrt())
+    grads = {name: parameter.grad.flatten().tolist() for name, parameter in module.named_parameters()}
+    engine.step(0.01, 1.0)
+    return norm, grads
+
+
+@pytest.mark.distributed
+def test_gradients_are_averaged_where_only_some_workers_use_a_weight() -> None:
+    reference = make_module()
+    (loss_of(reference(inputs_at(0)), 0) / 2).backward()
+    (loss_of(reference[0](inputs_at(1)), 0) / 2).backward()
+    expected = {name: parameter.grad for name, parameter in reference.named_parameters()}
+    norm = torch.nn.utils.get_total_norm(expected.values())
+    for found, grads in run_distributed(average, 2):
+        assert grads.keys() == expected.keys()
+        for name, grad in expected.items():
+            assert grads[name] == pytest.approx(grad.flatten().tolist(), rel=1e-5)
+        assert found == pytest.approx(float(norm))
+
+
+def load_engine(group: Group) -> tuple[bool, bool]:
+    """Whether DeepSpeed's autotuner has MLflow, and whether this process has."""
+    Engine(make_module(), EngineConfig(), group, 4)
+    from deepspeed.autotuning import autotuner
+
+    return autotuner.has_mlflow, "mlflow" in sys.modules
+
+
+@pytest.mark.distributed
+def test_deepspeed_comes_without_mlflow() -> None:
+    pytest.importorskip("mlflow")
+    assert run_distributed(load_engine, 1) == [(False, False)]

@@ -25,7 +25,7 @@ from snag_dist.training.plan.sizes import GraphSizes
 from snag_dist.training.plan.step_memory import EDGE_BYTES, StepItems
 from snag_dist.training.recipe import Recipe
 
-PROCESS_BYTES = 410 << 20
+PROCESS_BYTES = 350 << 20
 """A worker before it has read anything: Python, torch, Ray and DeepSpeed as measured after import."""
 
 # int64 numbers a triple: two sides of a pair key, its offset and an answer each.

@@ -438,7 +438,7 @@ REFUSALS = {
         make(plan={"host_bytes": 1 << 20}),
         SIZES,
         "cluster.num_workers: expected at most 1.05 MB",
-        "process 430 MB",
+        "process 367 MB",
         "use fewer workers on each host: each has a process of its own, or more hosts",
     ),
     "budget": (

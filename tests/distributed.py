@@ -17,9 +17,10 @@ from snag_dist.shard.group import Group
 
 _SECONDS = 240
 
-# Workers are forked from one process that has the libraries already; to import them takes longer than most tests.
+# Workers are forked from one process that has the libraries already; to import them takes longer than most tests. The
+# first optimiser of a process imports the last one.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["snag_dist.training.worker"])
+_CONTEXT.set_forkserver_preload(["snag_dist.training.worker", "torch._dynamo"])
 
 
 def run_distributed(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:

@@ -7,7 +7,7 @@ in the order of the ranks, so a run repeats bit for bit.
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,13 +25,27 @@ Between two of them a worker has time for something else. A collective: every wo
 """
 
 
-def conclude(meetings: Meetings[T]) -> T:
-    """Hold all the meetings that are left, one after the other."""
-    while True:
-        try:
-            next(meetings)
-        except StopIteration as end:
-            return cast(T, end.value)
+class Consultation(Generic[T]):
+    """Meetings of which the first question is on its way."""
+
+    def __init__(self, meetings: Meetings[T]):
+        self._meetings = meetings
+        self._is_reached = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Hear the others, and ask the next question, if any is left."""
+        if not self._is_reached:
+            try:
+                next(self._meetings)
+            except StopIteration as end:
+                self._is_reached, self._outcome = True, cast(T, end.value)
+
+    def conclude(self) -> T:
+        """Hold all the meetings that are left, and return the outcome."""
+        while not self._is_reached:
+            self.go_on()
+        return self._outcome
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Exchange:
         Args:
             entities: (n,) int64 row ids, distinct and ascending, on the host.
         """
-        return conclude(self.meet(entities))
+        return Consultation(self.meet(entities)).conclude()
 
     def meet(self, entities: Tensor) -> Meetings[Route]:
         """Do what `route` does, in two meetings: how many, and which."""

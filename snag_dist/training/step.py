@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from snag_dist.model.features import ColumnStatistics
 from snag_dist.objective.losses import LossReport
 from snag_dist.random import Moment
-from snag_dist.shard.exchange import Meetings, conclude
+from snag_dist.shard.exchange import Consultation, Meetings
 from snag_dist.shard.group import Group
 from snag_dist.shard.table import EntityTable
 from snag_dist.store.gather import FeatureRows
@@ -87,29 +87,6 @@ class StepInputs:
     row_statistics: ColumnStatistics | None
 
 
-class _Coming:
-    """A plan whose first question is on its way."""
-
-    def __init__(self, meetings: Meetings[StepPlan]):
-        self._meetings = meetings
-        self._plan: StepPlan | None = None
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Hear the others, and ask the next question."""
-        if self._plan is None:
-            try:
-                next(self._meetings)
-            except StopIteration as end:
-                self._plan = end.value
-
-    def end(self) -> StepPlan:
-        """Hold all meetings that are left."""
-        while self._plan is None:
-            self.go_on()
-        return self._plan
-
-
 class DistributedTask(nn.Module, ABC):
     """A task with the network of workers in its middle: what DeepSpeed wraps.
 
@@ -120,7 +97,7 @@ class DistributedTask(nn.Module, ABC):
     def __init__(self, stopwatch: Stopwatch):
         super().__init__()
         self.stopwatch = stopwatch
-        self._coming: _Coming | None = None
+        self._coming: Consultation[StepPlan] | None = None
 
     @abstractmethod
     def meet(self, batch: Any, moment: Moment) -> Meetings[StepPlan]:
@@ -128,7 +105,7 @@ class DistributedTask(nn.Module, ABC):
 
     def plan_ahead(self, batch: Any, moment: Moment) -> None:
         """Begin the plan of the step after the next `forward`, which holds one of its meetings. A collective."""
-        self._coming = _Coming(self.meet(batch, moment))
+        self._coming = Consultation(self.meet(batch, moment))
 
     def go_on(self) -> None:
         """Hold a meeting of what `plan_ahead` began, if any is left: for `forward`, where it is to wait anyway."""
@@ -139,7 +116,7 @@ class DistributedTask(nn.Module, ABC):
         """Return the plan that `plan_ahead` began. A collective."""
         coming, self._coming = self._coming, None
         assert coming is not None
-        return coming.end()
+        return coming.conclude()
 
     @abstractmethod
     def forward(self, plan: Any, inputs: StepInputs, batch: Any, moment: Moment) -> LossReport:
@@ -303,7 +280,7 @@ class Stepper:
         planned, self._planned = self._planned, None
         if planned is not None and planned[0] == moment:
             return planned[1]
-        return conclude(self.module.meet(batch, moment))
+        return Consultation(self.module.meet(batch, moment)).conclude()
 
     def _read_ahead(self, moment: Moment) -> None:
         with self.stopwatch.phase("exchange"):

@@ -18,7 +18,7 @@ from snag_dist.model.scorer import ComplExConfig
 from snag_dist.objective.all_entities import AllEntitiesConfig
 from snag_dist.objective.cubes import CubePenaltyConfig
 from snag_dist.random import Moment
-from snag_dist.shard.exchange import conclude
+from snag_dist.shard.exchange import Consultation
 from snag_dist.shard.group import Group
 from snag_dist.shard.partition import Partition
 from snag_dist.shard.table import EntityTable, InitialRows, LazyAdamConfig
@@ -55,7 +55,7 @@ class Place:
 
     def step(self, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, ids of the rows that learn, and their gradient."""
-        plan = conclude(self.module.meet(self.batch, moment))
+        plan = Consultation(self.module.meet(self.batch, moment)).conclude()
         rows = self.table.lookup(plan.rows)
         features, present = gather_features(plan.encode, self.features, rows.device)
         report = self.module(plan, StepInputs(rows, features, present, self.statistics), self.batch, moment)
@@ -211,7 +211,7 @@ def test_memory_is_that_of_a_block_and_what_is_kept() -> None:
             total += tensor.numel() * tensor.element_size()
             return tensor
 
-        plan = conclude(place.module.meet(place.batch, MOMENT))
+        plan = Consultation(place.module.meet(place.batch, MOMENT)).conclude()
         rows = place.table.lookup(plan.rows)
         features, present = gather_features(plan.encode, place.features, rows.device)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

@@ -56,7 +56,8 @@ class ResidencyConfig(Config):
     budget_bytes: int = Field(default=8 << 30, ge=1)
     """Largest size of the triples in memory, in bytes, up to which `auto` keeps them there."""
     window_rows: int = Field(default=4 << 20, ge=1)
-    """Triples that are shuffled together in a stream."""
+    """Triples that are shuffled together in a stream, from sixteen places of the store. Where they are fewer than those
+    of sixteen files (4 million by default), a file is read again for every window that has a piece of it."""
 
 
 def choose_residency(config: ResidencyConfig, num_triples: int) -> Literal["memory", "stream"]:
